@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// checks are what must hold of every configuration. All are run, so that an
+// administrator sees all mistakes at once.
+var checks = []func(Config) error{
+	checkPaths,
+	checkCache,
+	checkStoreOwner,
+	checkWorkdir,
+	checkTmpfsSize,
+	checkPullTimeout,
+	checkDevices,
+}
+
+// Check returns all that is wrong with c, joined, or nil.
+func (c Config) Check() error {
+	var errs []error
+	for _, check := range checks {
+		errs = append(errs, check(c))
+	}
+	return errors.Join(errs...)
+}
+
+func checkPaths(c Config) error {
+	var errs []error
+	for _, p := range []struct{ key, path string }{
+		{"store", c.Store},
+		{"run_dir", c.RunDir},
+		{"helper", c.Helper},
+		{"client", c.Client},
+		{"sqfstar", c.Sqfstar},
+	} {
+		if !filepath.IsAbs(p.path) || filepath.Clean(p.path) != p.path {
+			errs = append(errs, fmt.Errorf("%s = %q: want an absolute path without . and ..", p.key, p.path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkCache(c Config) error {
+	path := c.UserCache("u", 1, "/h")
+	if !filepath.IsAbs(path) || strings.ContainsAny(path, "{}") {
+		return fmt.Errorf("cache = %q: want an absolute path with {home}, {user} or {uid}", c.Cache)
+	}
+	if path == c.Cache {
+		return fmt.Errorf("cache = %q: users would share it; put {home}, {user} or {uid} in it", c.Cache)
+	}
+	return nil
+}
+
+func checkStoreOwner(c Config) error {
+	if c.StoreOwner == "" || c.StoreOwner == "root" {
+		return fmt.Errorf("store_owner = %q: want a user without privilege", c.StoreOwner)
+	}
+	return nil
+}
+
+func checkWorkdir(c Config) error {
+	if c.Container.Workdir != "job" && c.Container.Workdir != "image" {
+		return fmt.Errorf("container.workdir = %q: want job or image", c.Container.Workdir)
+	}
+	return nil
+}
+
+var tmpfsSize = regexp.MustCompile(`^[1-9][0-9]*[kKmMgG%]?$`)
+
+func checkTmpfsSize(c Config) error {
+	if !tmpfsSize.MatchString(c.Container.TmpfsSize) {
+		return fmt.Errorf("container.tmpfs_size = %q: want a size such as 2g or 25%%", c.Container.TmpfsSize)
+	}
+	return nil
+}
+
+func checkPullTimeout(c Config) error {
+	if c.PullTimeout <= 0 {
+		return errors.New("pull_timeout: want more than zero")
+	}
+	return nil
+}
+
+func checkDevices(c Config) error {
+	var errs []error
+	for _, pattern := range c.Container.Devices {
+		if _, err := filepath.Match(pattern, ""); err != nil || !strings.HasPrefix(filepath.Clean(pattern), "/dev/") {
+			errs = append(errs, fmt.Errorf("container.devices: %q: want a pattern below /dev", pattern))
+		}
+	}
+	return errors.Join(errs...)
+}

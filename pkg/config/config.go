@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config is the site's configuration, /etc/brolga/brolga.toml.
+//
+// [Default] is the only source of default values. [Load] reads a file over the
+// defaults; a key that is not known is an error naming file and line, because a
+// misspelled security setting must not be a silent no. slurm-config/brolga.toml
+// is the commented example, and a test keeps it equal to [Default].
+//
+// The file is read with privilege, so it must not be writable by anyone but
+// root; package trust checks that where it is opened.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Version is the version of Brolga, set by the Makefile.
+var Version = "devel"
+
+// Prefix is the directory Brolga is installed under, set by the Makefile.
+var Prefix = "/usr/local"
+
+// Config is the site's configuration. All paths are absolute.
+type Config struct {
+	// Store is the directory of converted images, owned by StoreOwner. It may be
+	// on a file system that all nodes share.
+	Store string `toml:"store"`
+	// StoreOwner is the user that converts images and owns the store. It needs
+	// no privilege, no shell and no home.
+	StoreOwner string `toml:"store_owner"`
+	// Cache is the directory a user's pulled blobs are kept in, best on a file
+	// system that login and compute nodes share. {home}, {user} and {uid} stand
+	// for the user's, taken from the password database, not the environment.
+	Cache string `toml:"cache"`
+	// RunDir is a directory on each node for locks and empty mount points; it
+	// is made when it is missing. It should not survive a reboot.
+	RunDir string `toml:"run_dir"`
+	// Helper is the program that prepares containers on compute nodes, as root.
+	Helper string `toml:"helper"`
+	// Client is the brolga command, which pulls as the user and converts as
+	// StoreOwner.
+	Client string `toml:"client"`
+	// Sqfstar is the program of squashfs-tools that writes a squashfs.
+	Sqfstar string `toml:"sqfstar"`
+	// PullTimeout limits one pull, and so the time that tasks wait for it.
+	PullTimeout Duration `toml:"pull_timeout"`
+	// Insecure lists registries (host or host:port) that are spoken to without
+	// TLS. Loopback addresses always are.
+	Insecure []string `toml:"insecure_registries"`
+	// Container has the settings of the container itself.
+	Container Container `toml:"container"`
+}
+
+// Container is the part of [Config] that decides how a container looks when
+// the user did not say.
+type Container struct {
+	// Writable lets the user write to the root file system; what is written is
+	// kept in memory and gone with the step.
+	Writable bool `toml:"writable"`
+	// MountHome mounts the user's home directory.
+	MountHome bool `toml:"mount_home"`
+	// Workdir says where tasks start when the user did not: "job" is the job's
+	// working directory where the container shows that same directory, and the
+	// image's otherwise; "image" is always the image's.
+	Workdir string `toml:"workdir"`
+	// TmpfsSize limits what a step may write to the root file system of one
+	// node, in bytes or with the suffix k, m, g, or as a percentage of memory
+	// (tmpfs(5), size).
+	TmpfsSize string `toml:"tmpfs_size"`
+	// Mounts are made in every container, in the syntax of --container-mounts.
+	// Sources that a node lacks are left out there.
+	Mounts []string `toml:"mounts"`
+	// Devices are the host's device files that every container gets, as glob
+	// patterns below /dev. Those that a node lacks are left out there.
+	Devices []string `toml:"devices"`
+	// AllowRoot lets jobs of the user root use containers. They run without
+	// any capability all the same, but uid 0 owns files of the host.
+	AllowRoot bool `toml:"allow_root"`
+}
+
+// Duration is a time span written as Go writes it, "10m" or "1h30m".
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a time span such as 10m", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// DefaultPath is the configuration file that is read when plugstack.conf names
+// none.
+const DefaultPath = "/etc/brolga/brolga.toml"
+
+// Default returns the configuration of a site that has not written one.
+func Default() Config {
+	return Config{
+		Store:       "/var/lib/brolga",
+		StoreOwner:  "brolga",
+		Cache:       "{home}/.cache/brolga",
+		RunDir:      "/run/brolga",
+		Helper:      filepath.Join(Prefix, "libexec/brolga/brolga-helper"),
+		Client:      filepath.Join(Prefix, "bin/brolga"),
+		Sqfstar:     "/usr/bin/sqfstar",
+		PullTimeout: Duration(time.Hour),
+		Insecure:    []string{},
+		Container: Container{
+			Writable:  true,
+			MountHome: true,
+			Workdir:   "job",
+			TmpfsSize: "25%",
+			Mounts:    []string{},
+			Devices:   []string{"/dev/infiniband/*", "/dev/cxi*", "/dev/xpmem", "/dev/knem", "/dev/fuse"},
+			AllowRoot: false,
+		},
+	}
+}
+
+// Load reads the file at path over the defaults and checks the result. A
+// missing file is an error: the path was named by someone.
+func Load(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read site configuration: %w", err)
+	}
+	return Parse(path, text)
+}
+
+// Parse is [Load] for text that has been read already; path is used in errors.
+func Parse(path string, text []byte) (Config, error) {
+	c := Default()
+	md, err := toml.NewDecoder(bytes.NewReader(text)).Decode(&c)
+	if err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return Config{}, fmt.Errorf("read site configuration %s:%d: %s", path, pe.Position.Line, pe.Message)
+		}
+		return Config{}, fmt.Errorf("read site configuration %s: %w", path, err)
+	}
+	var errs []error
+	for _, key := range md.Undecoded() {
+		errs = append(errs, fmt.Errorf("unknown key %s in %s:%d", key, path, lineOf(text, key)))
+	}
+	errs = append(errs, c.Check())
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, fmt.Errorf("read site configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// lineOf finds the line that sets key. The decoder does not say where an
+// unknown key stands, so this looks for its last part at the start of a line.
+func lineOf(text []byte, key toml.Key) int {
+	name := key[len(key)-1]
+	for i, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimLeft(line, " \t[\"")
+		if rest, ok := strings.CutPrefix(line, name); ok && strings.IndexAny(rest, " \t=\"].") == 0 {
+			return i + 1
+		}
+	}
+	return 1
+}
+
+// UserCache returns the cache directory of one user.
+func (c Config) UserCache(name string, uid int, home string) string {
+	return strings.NewReplacer("{home}", home, "{user}", name, "{uid}", strconv.Itoa(uid)).Replace(c.Cache)
+}

@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Brolga itself, installed as on a site: root's files in a prefix of their own,
+# loaded through plugstack.conf, configured by one TOML file.
+# Sourced by scripts/cluster.
+
+install_plugin() {
+	: >"$dir/etc/plugstack.conf"
+	write_site_config
+	[[ $plugin == auto ]] || return 0
+	if ! plugin_sources_exist; then
+		say "this tree has no plugin yet: plain Slurm only"
+		return 0
+	fi
+	# Objects that hold this prefix do not belong into the developer's build/.
+	make -C "$repo" --no-print-directory install PREFIX="$dir/prefix" \
+		BUILD="$dir/build" >"$dir/log/install.log" 2>&1
+	printf 'required %s config=%s\n' "$dir/prefix/lib/slurm/spank_brolga.so" \
+		"$dir/etc/brolga.toml" >"$dir/etc/plugstack.conf"
+}
+
+plugin_sources_exist() {
+	[[ -f $repo/go.mod && -f $repo/spank/plugin.c && -d $repo/cmd/brolga &&
+		-d $repo/cmd/brolga-helper && -d $repo/cmd/libbrolga ]]
+}
+
+write_site_config() {
+	install -d -o brolga -g brolga -m 0711 "$dir/store"
+	cat >"$dir/etc/brolga.toml" <<-TOML
+		store = "$dir/store"
+		run_dir = "$dir/run"
+	TOML
+}

@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The user who runs the test jobs and the one who owns the image store. The
+# machine's clusters share them: they go with the last cluster, and only if a
+# cluster made them.
+# Sourced by scripts/cluster.
+
+make_users() {
+	local group made=$registry_of_clusters/made
+	mkdir -p "$registry_of_clusters"
+	printf '%s\n' "$dir" >"$registry_of_clusters/$(cluster_id).dir"
+	for group in brolgagrp{1,2,3}; do
+		getent group "$group" >/dev/null && continue
+		groupadd "$group"
+		printf 'group %s\n' "$group" >>"$made"
+	done
+	if ! getent passwd "$test_user" >/dev/null; then
+		useradd --user-group --create-home --shell /bin/bash \
+			--groups brolgagrp1,brolgagrp2,brolgagrp3 "$test_user"
+		printf 'user %s\n' "$test_user" >>"$made"
+	fi
+	chmod 0700 "$(home_of "$test_user")"
+	if ! getent passwd brolga >/dev/null; then
+		useradd --system --user-group --no-create-home --home-dir /nonexistent \
+			--shell /usr/sbin/nologin brolga
+		printf 'user brolga\n' >>"$made"
+	fi
+}
+
+home_of() { getent passwd "$1" | cut -d: -f6; }
+
+cluster_id() { printf '%s' "$dir" | sha256sum | cut -c1-16; }
+
+remove_users() {
+	local kind name
+	rm -f "$registry_of_clusters/$(cluster_id).dir"
+	! compgen -G "$registry_of_clusters/*.dir" >/dev/null || return 0
+	[[ -f $registry_of_clusters/made ]] || return 0
+	while read -r kind name; do
+		case $kind in
+		user) userdel --remove "$name" 2>/dev/null || say "user $name stays" ;;
+		group) groupdel "$name" 2>/dev/null || say "group $name stays" ;;
+		esac
+	done < <(tac "$registry_of_clusters/made")
+	rm -rf "$registry_of_clusters"
+}

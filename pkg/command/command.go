@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package command runs an external program and waits for it.
+//
+// What the program gets is said explicitly: arguments, environment, identity,
+// descriptors. Nothing is taken from this process, and no shell is involved.
+// The program leads its own process group and is killed, with all of that group,
+// when the context ends; the kernel kills it when the thread that started it
+// dies. Its standard error is kept, up to a bound, for the error message.
+//
+// This is the only package that starts programs.
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Cmd says what to run. Path and Env are used as they are.
+type Cmd struct {
+	Path string   // absolute
+	Args []string // without the program's name
+	Env  []string // nil is an empty environment
+	Dir  string   // "" is the root directory
+
+	// Identity is whom the program runs as; nil is the caller. Its capabilities
+	// go with uid 0.
+	Identity *Identity
+
+	Stdin  io.Reader
+	Stdout io.Writer
+	// Stderr, if set, gets the standard error as it comes; its end is kept for
+	// [Error] in any case.
+	Stderr io.Writer
+	// Files become descriptors 3, 4 and so on.
+	Files []*os.File
+}
+
+// Identity is a user, group and the complete set of supplementary groups.
+type Identity struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Error is the failure of a program that was started.
+type Error struct {
+	Program string // base name
+	State   string // such as "exit status 1" or "signal: killed"
+	Code    int    // exit status, -1 after a signal
+	Stderr  string // the last part of what the program wrote, trimmed
+}
+
+// Error names the program and the last line it wrote.
+func (e *Error) Error() string {
+	last := e.Stderr[strings.LastIndexByte(e.Stderr, '\n')+1:]
+	if last == "" {
+		return fmt.Sprintf("%s: %s", e.Program, e.State)
+	}
+	return fmt.Sprintf("%s: %s (%s)", e.Program, last, e.State)
+}
+
+// Run runs c and waits for its end. A program that failed gives an [*Error]; a
+// context that ended gives its cause.
+//
+// Run starts the program from the calling thread, so it gets that thread's
+// namespaces, and keeps the goroutine on it, since the program would be killed
+// if the thread ended.
+func Run(ctx context.Context, c Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	tail := &tail{max: 8 << 10}
+	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd.Env = append([]string{}, c.Env...) // nil would be the caller's
+	cmd.Dir = c.Dir
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, tail
+	if c.Stderr != nil {
+		cmd.Stderr = io.MultiWriter(tail, c.Stderr)
+	}
+	cmd.ExtraFiles = c.Files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	// A process without privilege can only be itself and may not even say so.
+	if id := c.Identity; id != nil && !(os.Geteuid() != 0 && uint32(os.Geteuid()) == id.UID) {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
+	}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return fmt.Errorf("run %s: %w", filepath.Base(c.Path), context.Cause(ctx))
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &Error{
+			Program: filepath.Base(c.Path),
+			State:   exit.ProcessState.String(),
+			Code:    exit.ExitCode(),
+			Stderr:  strings.TrimSpace(string(tail.buf)),
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("run %s: %w", c.Path, err)
+	}
+	return nil
+}
+
+// tail keeps the last max bytes written to it, from the start of a line where
+// there is one.
+type tail struct {
+	max int
+	buf []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf = append(t.buf, p...)
+	if over := len(t.buf) - t.max; over > 0 {
+		t.buf = append([]byte{}, t.buf[over:]...)
+		if i := bytes.IndexByte(t.buf, '\n'); i >= 0 {
+			t.buf = t.buf[i+1:]
+		}
+	}
+	return len(p), nil
+}

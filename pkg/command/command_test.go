@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRun(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cmd  Cmd
+		out  string
+		err  string // of the error; empty means success
+	}{
+		{name: "nothing is inherited", cmd: Cmd{Path: "/usr/bin/env"}, out: ""},
+		{name: "environment", cmd: Cmd{Path: "/usr/bin/env", Env: []string{"A=b c"}}, out: "A=b c\n"},
+		{name: "directory", cmd: Cmd{Path: "/bin/pwd"}, out: "/\n"},
+		{name: "input", cmd: Cmd{Path: "/bin/cat", Stdin: strings.NewReader("x")}, out: "x"},
+
+		{name: "status", cmd: shell("exit 3"), err: "sh: exit status 3"},
+		{name: "last line", cmd: shell("echo one >&2; echo two >&2; exit 1"), err: "sh: two (exit status 1)"},
+		{name: "signal", cmd: shell("kill -TERM $$"), err: "sh: signal: terminated"},
+		{name: "missing", cmd: Cmd{Path: "/no/such/program"}, err: "run /no/such/program: fork/exec /no/such/program: no such file or directory"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			tt.cmd.Stdout = &out
+			err := Run(t.Context(), tt.cmd)
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Fatalf("Run = %v; want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || out.String() != tt.out {
+				t.Fatalf("Run = %q, %v; want %q", out.String(), err, tt.out)
+			}
+		})
+	}
+}
+
+func shell(script string) Cmd { return Cmd{Path: "/bin/sh", Args: []string{"-c", script}} }
+
+func TestRunKeepsTheEndOfStderr(t *testing.T) {
+	err := Run(t.Context(), shell("i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"))
+	var ce *Error
+	if !errors.As(err, &ce) || len(ce.Stderr) > 8<<10 || !strings.HasPrefix(ce.Stderr, "line ") || !strings.HasSuffix(ce.Stderr, "line 1999") {
+		t.Errorf("Run = %v; want the last whole lines", err)
+	}
+}
+
+// TestRunKillsTheGroup checks that a grandchild that holds the output open does
+// not survive the context.
+func TestRunKillsTheGroup(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	var out bytes.Buffer
+	cmd := shell("sleep 60 & sleep 60")
+	cmd.Stdout = &out
+	err := Run(ctx, cmd)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
+		t.Errorf("Run = %v after %v; want the deadline at once", err, time.Since(start))
+	}
+}
+
+func TestRunFiles(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := shell("echo through >&3")
+	cmd.Files = []*os.File{w}
+	if err := errors.Join(Run(t.Context(), cmd), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 16)
+	n, _ := r.Read(got)
+	if string(got[:n]) != "through\n" {
+		t.Errorf("descriptor 3 got %q; want %q", got[:n], "through\n")
+	}
+}
+
+func TestRunIdentity(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	var out bytes.Buffer
+	cmd := shell("id -u; id -G; grep -E '^Cap(Eff|Prm)' /proc/self/status")
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Identity = &Identity{UID: 4711, GID: 4712, Groups: []uint32{4713}}
+	cmd.Stdout = &out
+	if err := Run(t.Context(), cmd); err != nil {
+		t.Fatal(err)
+	}
+	want := "4711\n4712 4713\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
+	if out.String() != want {
+		t.Errorf("identity = %q; want %q", out.String(), want)
+	}
+}

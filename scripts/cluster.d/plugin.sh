@@ -21,8 +21,10 @@ install_plugin() {
 }
 
 plugin_sources_exist() {
-	[[ -f $repo/go.mod && -f $repo/spank/plugin.c && -d $repo/cmd/brolga &&
-		-d $repo/cmd/brolga-helper && -d $repo/cmd/libbrolga ]]
+	local part
+	for part in go.mod spank/plugin.c cmd/brolga/main.go cmd/brolga-helper/main.go cmd/libbrolga; do
+		[[ -e $repo/$part ]] || return 1
+	done
 }
 
 write_site_config() {

@@ -18,6 +18,7 @@ stop_cluster() {
 	kill_strays
 	stop_daemons private-registry registry munged
 	unmount_all
+	remove_cgroups
 	rm -rf --one-file-system "$dir"
 	remove_users
 	say "down: $dir"
@@ -102,5 +103,15 @@ unmount_all() {
 		[[ -e $loop && $(<"$loop") == "$dir"/* ]] || continue
 		loop=${loop#/sys/block/}
 		losetup --detach "/dev/${loop%%/*}" || true
+	done
+}
+
+# Slurm leaves those of its nodes behind. The kernel refuses to remove one that
+# is in use, by another cluster for example.
+remove_cgroups() {
+	local top
+	grep -qx 'ProctrackType=proctrack/cgroup' "$dir/etc/slurm.conf" 2>/dev/null || return 0
+	for top in /sys/fs/cgroup/*/slurm_n[0-9]*; do
+		[[ ! -d $top ]] || find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
 	done
 }

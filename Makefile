@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Thin on purpose: whatever has an "if" in it lives in scripts/.
+
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+BUILD      ?= build
+VERSION    ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
+GO         ?= go
+CC         ?= gcc
+MODULE     := github.com/brolga-hpc/brolga
+
+# Where the parts find each other; compiled in, so that no setting can change it.
+LIBRARY    := $(PREFIX)/lib/brolga/libbrolga.so
+HELPER     := $(PREFIX)/libexec/brolga/brolga-helper
+
+# -buildvcs=false: root may build somebody else's checkout.
+GOBUILD    := $(GO) build -trimpath -buildvcs=false -ldflags "-s -w \
+	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.Version=$(VERSION)"
+CFLAGS     ?= -O2 -g
+CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
+CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\" \
+	-DBROLGA_VERSION=\"$(VERSION)\"
+HARDENING  := -fPIC -shared -fvisibility=hidden -fstack-protector-strong -D_FORTIFY_SOURCE=2
+# Slurm's symbols are resolved when Slurm loads the plugin: no -z,defs.
+LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
+
+.PHONY: all
+all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
+
+# The go command knows best what is out of date.
+.PHONY: FORCE
+$(BUILD)/brolga: FORCE | $(BUILD)
+	CGO_ENABLED=0 $(GOBUILD) -o $@ ./cmd/brolga
+$(BUILD)/brolga-helper: FORCE | $(BUILD)
+	CGO_ENABLED=1 $(GOBUILD) -o $@ ./cmd/brolga-helper
+$(BUILD)/libbrolga.so: FORCE | $(BUILD)
+	CGO_ENABLED=1 $(GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
+
+$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc) spank/plugin.map $(BUILD)/flags
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(CWARNINGS) $(HARDENING) $(LDFLAGS) -o $@ $(filter %.c,$^)
+
+# Changes when the flags do, so that another PREFIX rebuilds.
+$(BUILD)/flags: FORCE | $(BUILD)
+	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS)' >$@
+
+$(BUILD):
+	mkdir -p $@
+
+.PHONY: install
+install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
+	install -D -m 0755 $(BUILD)/brolga $(DESTDIR)$(PREFIX)/bin/brolga
+	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
+	install -D -m 0755 $(BUILD)/libbrolga.so $(DESTDIR)$(LIBRARY)
+	install -D -m 0755 $(BUILD)/spank_brolga.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_brolga.so
+	scripts/install-examples $(DESTDIR)$(PREFIX)/share/doc/brolga
+
+.PHONY: demo
+demo: ## start a cluster on this machine and run a container in it
+	scripts/demo
+
+.PHONY: test unit c-test integration
+test: unit c-test integration ## run all tests
+
+unit: ## run the Go tests: no root, no network, no Slurm
+	$(GO) test -race -buildvcs=false ./...
+
+c-test: ## run the C tests under ASan and UBSan: no Slurm
+	$(MAKE) -C spank/test
+
+integration: ## run the tests in a private Slurm cluster (as root)
+	scripts/test-integration
+
+.PHONY: bench
+bench: ## measure start times in a private Slurm cluster (as root)
+	scripts/bench
+
+.PHONY: lint
+lint: ## run formatters and static checks
+	scripts/lint
+
+.PHONY: generate check-generate
+generate: ## write the files made from the option table
+	$(GO) generate ./...
+
+check-generate: ## fail if "make generate" would change a file
+	scripts/check-generate
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD)
+	[ ! -e spank/test/Makefile ] || $(MAKE) -C spank/test clean
+
+.PHONY: help
+help: ## show this text
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16

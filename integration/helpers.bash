@@ -1,0 +1,139 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What all test files use. "load helpers" ("load ../helpers" one level down)
+# gives them the cluster's environment, the functions below, and a setup and
+# teardown that show the logs of a failed test. A file with a setup or teardown
+# of its own calls mark_logs and dump_logs_on_failure there.
+#
+#   as_user CMD...                 run as the test user, as after a login
+#   crun [OPTION]... CMD...        the same for "srun", with a time limit
+#   run_ok CMD... / run_fails CMD...  bats' run, and the status is checked
+#   expect_line TEXT               $output has this line, Slurm's prefix aside
+#   expect_match REGEX / refute_match REGEX   some / no line of $output matches
+#   expect_no_leftovers            no mount, loop device, process or file of ours
+#   registry_requests [METHOD [PATH]]  requests since the test began (regexes)
+#   nodes_idle                     every node is idle, none drained or down
+#   mkimage [OPTION]... NAME LAYER...  push an image, print its reference
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ -z ${BROLGA_TEST_REGISTRY:-} ]]; then
+	eval "$("$repo/scripts/cluster" env)"
+fi
+user_home=$(getent passwd "$BROLGA_TEST_USER" | cut -d: -f6)
+# Tests name every Slurm setting they depend on.
+unset "${!SLURM_JOB@}" "${!SRUN_@}" "${!SBATCH_@}"
+
+setup() { mark_logs; }
+teardown() { dump_logs_on_failure; }
+
+# as_user env NAME=VALUE CMD... adds to the environment, which is otherwise that
+# of a fresh login: nothing of the test's own gets into a job.
+as_user() (
+	cd "$user_home" || exit
+	exec runuser -u "$BROLGA_TEST_USER" -- env -i \
+		HOME="$user_home" USER="$BROLGA_TEST_USER" LOGNAME="$BROLGA_TEST_USER" \
+		SHELL=/bin/bash LANG=C.UTF-8 SLURM_CONF="$SLURM_CONF" \
+		PATH="$BROLGA_CLUSTER_DIR/prefix/bin:/usr/local/bin:/usr/bin:/bin" "$@"
+)
+
+crun() { as_user timeout --kill-after=5 "${CRUN_TIMEOUT:-90}" srun --time=5 "$@"; }
+
+mkimage() { "$repo/scripts/mkimage" "$@"; }
+
+fail() {
+	printf '%s\n' "$*" >&2
+	return 1
+}
+
+run_ok() {
+	run "$@"
+	((status == 0)) || fail "status $status of: $*"$'\n'"$output"
+}
+
+run_fails() {
+	run "$@"
+	((status != 0)) || fail "no failure of: $*"$'\n'"$output"
+}
+
+expect_line() {
+	sed -E 's/^(srun|sbatch|salloc|slurmstepd(-[^:]+)?): (error: |info: )?//' <<<"$output" |
+		grep -qxF -e "$1" || fail "no line: $1"$'\n'"in: $output"
+}
+
+expect_match() { grep -qE -e "$1" <<<"$output" || fail "no match: $1"$'\n'"in: $output"; }
+
+refute_match() {
+	! grep -qE -e "$1" <<<"$output" || fail "match: $1"$'\n'"in: $output"
+}
+
+# retry SECONDS CMD...: the end of a step and of its loop device take a moment.
+retry() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		((SECONDS < end)) || return 1
+		sleep 0.1
+	done
+}
+
+expect_no_leftovers() {
+	retry "${1:-10}" no_leftovers || fail "left over:"$'\n'"$(leftovers)"
+}
+
+no_leftovers() { [[ -z $(leftovers) ]]; }
+
+leftovers() {
+	local file
+	for file in /sys/block/loop*/loop/backing_file; do
+		[[ -e $file ]] || continue
+		case $(<"$file") in
+		"$BROLGA_CLUSTER_DIR"/* | "$user_home"/*) printf 'loop device %s: %s\n' "$file" "$(<"$file")" ;;
+		esac
+	done 2>/dev/null
+	awk -v store="$BROLGA_CLUSTER_DIR/store" -v run="$BROLGA_CLUSTER_DIR/run" \
+		'index($0, store) || index($0, run) {print "mount", FILENAME ":", $0}' \
+		/proc/1/mountinfo /proc/self/mountinfo
+	# A dead process nobody waits for has no exe link.
+	for file in /proc/[0-9]*/exe; do
+		[[ $(readlink "$file") != "$BROLGA_CLUSTER_DIR"/prefix/* ]] ||
+			printf 'process %s: %s\n' "$file" "$(tr '\0' ' ' <"${file%exe}cmdline")"
+	done 2>/dev/null
+	find "$BROLGA_CLUSTER_DIR/run" -mindepth 1 ! -type d ! -name '*.lock' -printf 'file %p\n'
+}
+
+registry_requests() {
+	log_since_mark registry.log | awk -v method="${1:-.}" -v path="${2:-.}" \
+		'substr($6, 2) ~ method && $7 ~ path {n++} END {print n + 0}'
+}
+
+nodes_idle() {
+	retry 10 nodes_idle_now || fail "$(sinfo --Node --format='%N %T %E')"
+}
+
+nodes_idle_now() {
+	(($(sinfo --noheader --Node --format='%T' | grep -cx idle) == BROLGA_TEST_NODES))
+}
+
+mark_logs() {
+	local file
+	declare -gA log_mark=()
+	for file in "$BROLGA_CLUSTER_DIR"/log/*; do
+		log_mark[${file##*/}]=$(stat -c %s "$file")
+	done
+}
+
+log_since_mark() {
+	tail -c "+$((${log_mark[$1]:-0} + 1))" "$BROLGA_CLUSTER_DIR/log/$1"
+}
+
+dump_logs_on_failure() {
+	local file name
+	[[ -z ${BATS_TEST_COMPLETED:-} ]] || return 0
+	for file in "$BROLGA_CLUSTER_DIR"/log/{slurmctld,slurmd,registry}*; do
+		name=${file##*/}
+		[[ -n $(log_since_mark "$name") ]] || continue
+		printf '==> %s, since the test began <==\n' "$name"
+		log_since_mark "$name" | tail -n 30
+	done
+}

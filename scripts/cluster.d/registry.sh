@@ -24,7 +24,7 @@ start_registries() {
 start_registry() {
 	cat >"$dir/etc/$1.yml" <<-YAML
 		version: 0.1
-		log: {level: info, accesslog: {disabled: false}}
+		log: {level: warn, accesslog: {disabled: false}}
 		storage:
 		  filesystem: {rootdirectory: $dir/$1}
 		  delete: {enabled: true}

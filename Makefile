@@ -21,8 +21,9 @@ CFLAGS     ?= -O2 -g
 CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
 CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\" \
 	-DBROLGA_VERSION=\"$(VERSION)\"
-HARDENING  := -fPIC -shared -fvisibility=hidden -fstack-protector-strong -D_FORTIFY_SOURCE=2
-# Slurm's symbols are resolved when Slurm loads the plugin: no -z,defs.
+# plugin.map decides what is visible: -fvisibility=hidden would also hide the
+# names SPANK_PLUGIN makes. Slurm has the symbols that are missing: no -z,defs.
+HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
 
 .PHONY: all
@@ -37,7 +38,7 @@ $(BUILD)/brolga-helper: FORCE | $(BUILD)
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
-$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc) spank/plugin.map $(BUILD)/flags
+$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h) spank/plugin.map $(BUILD)/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CWARNINGS) $(HARDENING) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 # Changes when the flags do, so that another PREFIX rebuilds.

@@ -89,12 +89,15 @@ print_daemons() {
 	done
 }
 
+# Not the registries' access logs, which are for tests that count requests, and
+# little of what registries say besides: most of it is no error.
 print_log_tails() {
-	local file
+	local file lines
 	for file in "$dir"/log/*; do
-		# The access logs are for tests that count requests.
 		[[ -s $file && $file != *registry.log ]] || continue
+		lines=20
+		[[ $file != *registry.err ]] || lines=2
 		printf '==> %s <==\n' "$(basename "$file")"
-		tail -n 20 "$file"
+		tail -n "$lines" "$file" | cut -c 1-300
 	done
 }

@@ -53,7 +53,9 @@ stop_daemons() {
 	for pattern in "$@"; do
 		for file in "$dir"/pid/$pattern.pid; do
 			name=$(basename "$file" .pid)
-			wait_for 10 "the end of $name" not_ours "$name" || kill -KILL "$(<"$file")" || true
+			# munged sometimes sleeps through it.
+			wait_for 4 "the end of $name" not_ours "$name" 2>/dev/null ||
+				kill -KILL "$(<"$file")" || true
 		done
 	done
 }

@@ -6,8 +6,7 @@
 # Sourced by scripts/cluster.
 
 install_plugin() {
-	: >"$dir/etc/plugstack.conf"
-	write_site_config
+	[[ -e $dir/etc/plugstack.conf ]] || : >"$dir/etc/plugstack.conf"
 	[[ $plugin == auto ]] || return 0
 	if ! plugin_sources_exist; then
 		say "this tree has no plugin yet: plain Slurm only"
@@ -15,7 +14,7 @@ install_plugin() {
 	fi
 	# Objects that hold this prefix do not belong into the developer's build/.
 	make -C "$repo" --no-print-directory install PREFIX="$dir/prefix" \
-		BUILD="$dir/build" >"$dir/log/install.log" 2>&1
+		BUILD="$dir/build" >"$dir/log/install.log" 2>&1 || return
 	printf 'required %s config=%s\n' "$dir/prefix/lib/slurm/spank_brolga.so" \
 		"$dir/etc/brolga.toml" >"$dir/etc/plugstack.conf"
 }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command brolga-helper prepares the container of a job step on a compute node.
+// libbrolga.so starts it as root in slurmstepd; nobody else calls it.
+//
+//	brolga-helper step    read a job (pkg/job) from standard input, serve the
+//	                      tasks on descriptor 3, end with the last of them
+//	brolga-helper init    libcontainer's init; started by the helper itself
+//
+// It is a program of its own, beside brolga, because it starts once per node
+// and step, and libcontainer starts it once more: it links no registry client.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	// Its C constructor runs before main when the program is the init.
+	_ "github.com/opencontainers/runc/libcontainer/nsenter"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/hooks"
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/engine"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/task"
+)
+
+// socket is the descriptor that the library passes the tasks' socket as.
+const socket = 3
+
+func main() {
+	began := time.Now()
+	verb := ""
+	if len(os.Args) == 2 {
+		verb = os.Args[1]
+	}
+	switch verb {
+	case "init":
+		container.Init()
+	case "step":
+		if err := step(began); err != nil {
+			fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
+			os.Exit(1)
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "brolga-helper: error: slurmstepd starts this program; users want brolga or srun --container-image")
+		os.Exit(2)
+	}
+}
+
+func step(began time.Time) (err error) {
+	unix.CloseOnExec(socket)
+	tasks := task.Listen(socket)
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v", r)
+			err = errors.Join(err, refuse(tasks, err))
+		}
+	}()
+	leaveSlurmstepd()
+	j, err := job.Read(os.Stdin)
+	if err != nil {
+		return errors.Join(err, refuse(tasks, err))
+	}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Began: began}
+	return e.Serve(context.Background(), tasks)
+}
+
+// leaveSlurmstepd undoes what a child inherits from slurmstepd and should not
+// have: a peculiar umask, and protection from the out-of-memory killer. Signals
+// are in signals.go.
+func leaveSlurmstepd() {
+	unix.Umask(0o022)
+	// Failing to be killed first is no reason to fail the step.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0)
+}
+
+// refuse tells all tasks why there is no container.
+func refuse(tasks *task.Listener, reason error) error {
+	answer := task.Bad(reason)
+	for {
+		hello, err := tasks.Next()
+		if err != nil {
+			return nil
+		}
+		hello.Close()
+		if err := tasks.Send(answer); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"syscall"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// submit checks what the user asked for and pins the image to a digest, which
+// it pulls if the user's cache lacks it. Identity: the user, in srun, sbatch or
+// salloc. The answer sets the variable that tells the compute nodes the digest.
+func submit(c call) ([]wire.Record, error) {
+	c.step.UID, c.step.GID, c.step.Groups = uint32(os.Getuid()), uint32(os.Getgid()), groupsOfProcess()
+	cfg, path, err := c.loadConfig(os.ReadFile)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.resolve(cfg)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := localDigest(cfg, r)
+	if errors.Is(err, errNotCached) {
+		digest, err = pull(cfg, path, r.Image, c.step.Env)
+	}
+	if err != nil {
+		return nil, err
+	}
+	pin := ref.Ref{Registry: r.Image.Registry, Repository: r.Image.Repository, Tag: r.Image.Tag}
+	return []wire.Record{{Key: "env", Value: option.PinVariable + "=" + pin.String() + "@" + digest}}, nil
+}
+
+// errNotCached means that the user's cache does not know the image.
+var errNotCached = errors.New("image is not in the cache")
+
+// localDigest looks the image up in the user's cache, which knows an image only
+// once it was pulled as a whole.
+func localDigest(cfg config.Config, r request.Request) (string, error) {
+	u, err := user.LookupId(fmt.Sprint(r.UID))
+	if err != nil {
+		return "", fmt.Errorf("find user %d: %w", r.UID, err)
+	}
+	cache, err := layout.Open(cfg.UserCache(u.Username, int(r.UID), u.HomeDir))
+	if err != nil {
+		return "", errNotCached
+	}
+	digest, err := cache.Resolve(r.Image)
+	if err != nil {
+		return "", errNotCached
+	}
+	if _, err := cache.Manifest(digest, layout.Host()); err != nil {
+		return "", errNotCached
+	}
+	return digest, nil
+}
+
+// pull runs "brolga pull", with its progress on standard error, and returns the
+// digest it resolved the image to.
+func pull(cfg config.Config, path string, image ref.Ref, env []string) (string, error) {
+	output, input, err := os.Pipe()
+	if err != nil {
+		return "", fmt.Errorf("pull %s: %w", image, err)
+	}
+	defer output.Close()
+	argv := []string{cfg.Client, "pull"}
+	if path != "" {
+		argv = append(argv, "--config", path)
+	}
+	pid, err := syscall.ForkExec(cfg.Client, append(argv, image.String()), &syscall.ProcAttr{
+		Env:   env,
+		Files: []uintptr{0, input.Fd(), 2},
+	})
+	input.Close()
+	if err != nil {
+		return "", fmt.Errorf("pull %s: start %s: %w", image, cfg.Client, err)
+	}
+	printed, readErr := io.ReadAll(output)
+	if err := errors.Join(readErr, wait(pid)); err != nil {
+		return "", fmt.Errorf("pull %s: %w", image, err)
+	}
+	_, digest, ok := strings.Cut(strings.TrimSpace(string(printed)), "@")
+	if !ok || !ref.IsDigest(digest) {
+		return "", fmt.Errorf("internal error: %s pull printed %q", cfg.Client, printed)
+	}
+	return digest, nil
+}
+
+// errReported means that the user has read on standard error what went wrong.
+var errReported = errors.New("the program has said why")
+
+func wait(pid int) error {
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(pid, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case err != nil:
+			return err
+		case status.Signaled():
+			return fmt.Errorf("ended by signal %s", status.Signal())
+		case status.ExitStatus() != 0:
+			return errReported
+		}
+		return nil
+	}
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package hooks lists the hooks that Brolga ships, in the order they run. A new
+// hook is a directory beside this file and a line below.
+package hooks
+
+import (
+	"github.com/brolga-hpc/brolga/hooks/batchscript"
+	"github.com/brolga-hpc/brolga/pkg/hook"
+)
+
+// All returns the hooks.
+func All() []hook.Hook {
+	return []hook.Hook{
+		batchscript.Hook{},
+	}
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bundle makes an OCI bundle: a directory with a root file system and a
+// config.json (runtime specification, bundle.md). It lives in the mount
+// namespace of the calling thread and ends with it.
+package bundle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/brolga-hpc/brolga/pkg/bundle/account"
+	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
+	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/request"
+)
+
+// Params say what the bundle is made of.
+type Params struct {
+	// RunDir is a directory of the node, in which the bundle is mounted.
+	RunDir  string
+	Request request.Request
+	// Image is the open squashfs, ImageConfig its configuration.
+	Image       *os.File
+	ImageConfig spec.Image
+	// User is the job's user, Account and Groups what the host knows of them.
+	User    identity.User
+	Account account.User
+	Groups  []account.Group
+	Hooks   []hook.Hook
+}
+
+// Bundle is a bundle whose root file system is mounted.
+type Bundle struct {
+	// Dir holds config.json and the root file system.
+	Dir string
+	// Spec is the content of config.json.
+	Spec *specs.Spec
+}
+
+// Create makes the bundle.
+func Create(p Params) (*Bundle, error) {
+	dir := filepath.Join(p.RunDir, "bundle")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make run directory: %w", err)
+	}
+	s := spec.Generate(p.Request, p.User, p.ImageConfig, filepath.Join(dir, "rootfs"))
+	if err := hook.Edit(p.Hooks, s, p.Request); err != nil {
+		return nil, err
+	}
+	if err := mountRootfs(p, dir, s); err != nil {
+		return nil, err
+	}
+	return &Bundle{Dir: dir, Spec: s}, writeConfig(dir, s)
+}
+
+func writeConfig(dir string, s *specs.Spec) error {
+	text, err := json.Marshal(s)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "config.json"), text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write config.json: %w", err)
+	}
+	return nil
+}
+
+func mountRootfs(p Params, dir string, s *specs.Spec) error {
+	root, err := rootfs.Build(rootfs.Params{
+		Dir:       dir,
+		Lock:      filepath.Join(p.RunDir, "loop.lock"),
+		Image:     p.Image,
+		TmpfsSize: p.Request.TmpfsSize,
+		User:      p.User,
+	})
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.MountDev(p.Request.Devices); err != nil {
+		return err
+	}
+	if err := addSystemFiles(root, p); err != nil {
+		return err
+	}
+	return mountBinds(root, s.Mounts)
+}
+
+// mountBinds makes the mounts that libcontainer does not. All that cannot be
+// made are reported.
+func mountBinds(root *rootfs.Rootfs, mounts []specs.Mount) error {
+	var errs []error
+	for _, m := range mounts {
+		if spec.SystemMount(m) {
+			continue
+		}
+		has := func(option string) bool { return slices.Contains(m.Options, option) }
+		err := root.Mount(rootfs.Mount{
+			Source:       m.Source,
+			Target:       m.Destination,
+			AsUser:       has(spec.AsUser),
+			ReadOnly:     has("ro"),
+			NoExec:       has("noexec"),
+			NotRecursive: has("bind"),
+			Private:      has("private") || has("rprivate"),
+		})
+		if has(spec.Optional) && errors.Is(err, rootfs.ErrNoSource) {
+			continue
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// accountsLimit is the size in bytes up to which an image's passwd and group
+// files are read; larger ones are replaced.
+const accountsLimit = 1 << 20
+
+// addSystemFiles gives the container what it needs to know of the host and the
+// user.
+func addSystemFiles(root *rootfs.Rootfs, p Params) error {
+	passwd, err := root.ReadFile("/etc/passwd", accountsLimit)
+	if err != nil {
+		return err
+	}
+	groups, err := root.ReadFile("/etc/group", accountsLimit)
+	if err != nil {
+		return err
+	}
+	if err := root.AddFile("/etc/passwd", account.Passwd(passwd, p.Account)); err != nil {
+		return err
+	}
+	if err := root.AddFile("/etc/group", account.GroupFile(groups, p.Groups, p.Account.Name)); err != nil {
+		return err
+	}
+	// Copies: the host may replace its files while the step runs.
+	for _, path := range []string{"/etc/hosts", "/etc/resolv.conf"} {
+		content, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("copy the host's %s: %w", path, err)
+		}
+		if err := root.AddFile(path, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// nodes are the devices every container has (runtime specification,
+// config-linux.md, "Default Devices").
+var nodes = []struct {
+	name         string
+	major, minor uint32
+}{
+	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9},
+	{"tty", 5, 0}, {"ptmx", 5, 2},
+}
+
+// links are the symbolic links every container has (same place).
+var links = [][2]string{
+	{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
+	{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+}
+
+// shared are directories of the host's /dev that tasks need: terminals that
+// slurmstepd opened, and memory shared with processes outside the container.
+var shared = []string{"pts", "shm", "mqueue"}
+
+// MountDev makes /dev: the default devices and those of the host that match
+// patterns. Everything else of the host's /dev stays out of reach.
+func (r *Rootfs) MountDev(patterns []string) error {
+	dev := filepath.Join(r.dir, "dev")
+	if err := os.Mkdir(dev, 0o755); err != nil {
+		return fmt.Errorf("lay out /dev: %w", err)
+	}
+	if err := unix.Mount("brolga", dev, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0755,size=64k,nr_inodes=1k"); err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
+	if err := fillDev(dev); err != nil {
+		return fmt.Errorf("lay out /dev: %w", err)
+	}
+	root, err := os.OpenFile(dev, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev: %w", err)
+	}
+	defer root.Close()
+	if err := r.owns(root); err != nil {
+		return err
+	}
+	if err := r.show(dev, "/dev", true); err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
+	return r.showHostDevices(patterns)
+}
+
+func fillDev(dev string) error {
+	for _, n := range nodes {
+		path := filepath.Join(dev, n.name)
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(n.major, n.minor))); err != nil {
+			return fmt.Errorf("make %s: %w", n.name, err)
+		}
+		if err := os.Chmod(path, 0o666); err != nil { // the umask may have taken bits
+			return err
+		}
+	}
+	for _, l := range links {
+		if err := os.Symlink(l[0], filepath.Join(dev, l[1])); err != nil {
+			return err
+		}
+	}
+	for _, name := range shared {
+		if err := os.Mkdir(filepath.Join(dev, name), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rootfs) showHostDevices(patterns []string) error {
+	var errs []error
+	for _, name := range shared {
+		path := filepath.Join("/dev", name)
+		err := r.Mount(Mount{Source: path, Target: path, NoExec: true, Devices: name == "pts"})
+		if !errors.Is(err, ErrNoSource) {
+			errs = append(errs, err)
+		}
+	}
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		errs = append(errs, err)
+		for _, path := range paths {
+			errs = append(errs, r.Mount(Mount{Source: path, Target: path, NoExec: true, Devices: true}))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// attachLoop returns an open loop device whose backing file is image, read-only
+// and cleared by the kernel with its last user. A device that is attached to
+// the same file already is used again: mounts of one device share one
+// superblock and so the page cache. lock is a file of the node that keeps
+// helpers that start together from attaching a device each.
+//
+// Sources: loop(4), linux/Documentation/admin-guide/devices.txt (major 7).
+func attachLoop(image *os.File, lock string) (*os.File, error) {
+	release, err := lockNode(lock)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	device, err := findLoop(image)
+	if device != nil || err != nil {
+		return device, err
+	}
+	return newLoop(image)
+}
+
+// lockNode takes a lock that all helpers of the node share. The file stays.
+func lockNode(path string) (release func(), err error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock %s: %w", path, err)
+	}
+	for {
+		err = unix.Flock(fd, unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { unix.Close(fd) }, nil
+}
+
+// findLoop looks for a device that is attached to image, or returns nil. Only
+// attached devices have the directory "loop" in sysfs.
+func findLoop(image *os.File) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(image.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("stat image: %w", err)
+	}
+	attached, err := filepath.Glob("/sys/block/loop*/loop")
+	if err != nil {
+		return nil, fmt.Errorf("list loop devices: %w", err)
+	}
+	for _, path := range attached {
+		name := filepath.Base(filepath.Dir(path))
+		number, err := strconv.ParseUint(strings.TrimPrefix(name, "loop"), 10, 20)
+		if err != nil {
+			continue
+		}
+		device, err := openLoop(number)
+		if err != nil {
+			continue // detached meanwhile
+		}
+		// Asked after opening: an open device is not detached any more.
+		if loopServes(device, &st) {
+			return device, nil
+		}
+		device.Close()
+	}
+	return nil, nil
+}
+
+// loopServes tells whether the device reads the file that st describes, the way
+// newLoop would have set it up.
+func loopServes(device *os.File, st *unix.Stat_t) bool {
+	info, err := unix.IoctlLoopGetStatus64(int(device.Fd()))
+	if err != nil {
+		return false
+	}
+	const want = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
+	return info.Device == uint64(st.Dev) && info.Inode == st.Ino &&
+		info.Offset == 0 && info.Sizelimit == 0 && info.Flags&want == want
+}
+
+// newLoop attaches image to a free device.
+func newLoop(image *os.File) (*os.File, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open loop control device (is the kernel module loop loaded?): %w", err)
+	}
+	defer control.Close()
+	// Others, losetup for example, may take the free device first.
+	for range 64 {
+		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("find a free loop device: %w", err)
+		}
+		device, err := openLoop(uint64(number))
+		if err != nil {
+			return nil, fmt.Errorf("open loop device: %w", err)
+		}
+		err = configureLoop(device, image)
+		if err == nil {
+			return device, nil
+		}
+		device.Close()
+		if !errors.Is(err, unix.EBUSY) {
+			return nil, fmt.Errorf("attach loop device %d: %w", number, err)
+		}
+	}
+	return nil, errors.New("attach a loop device: all that were free were taken by others")
+}
+
+func configureLoop(device, image *os.File) error {
+	config := unix.LoopConfig{Fd: uint32(image.Fd())}
+	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
+	// Shown by losetup and lsblk, for the administrator who looks.
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], image.Name())
+	err := unix.IoctlLoopConfigure(int(device.Fd()), &config)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTTY) {
+		return err
+	}
+	// Before Linux 5.8 this takes two steps.
+	if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_SET_FD, int(image.Fd())); err != nil {
+		return err
+	}
+	if err := unix.IoctlLoopSetStatus64(int(device.Fd()), &config.Info); err != nil {
+		return errors.Join(err, unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0))
+	}
+	return nil
+}
+
+// openLoop opens /dev/loopN, making the node where nothing else does.
+func openLoop(number uint64) (*os.File, error) {
+	const major = 7
+	path := fmt.Sprintf("/dev/loop%d", number)
+	device, err := os.OpenFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		err = unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(major, uint32(number))))
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("make %s: %w", path, err)
+		}
+		device, err = os.OpenFile(path, os.O_RDONLY, 0)
+	}
+	return device, err
+}

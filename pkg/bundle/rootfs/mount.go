@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"golang.org/x/sys/unix"
+)
+
+// Mount shows a file or directory of the host in the root file system.
+type Mount struct {
+	Source, Target string
+	// AsUser opens the source with the user's file-system identity.
+	AsUser bool
+	// ReadOnly, NoExec, Devices, NotRecursive and Private are the exceptions to
+	// read-write, exec, nodev, with what is mounted below, and slave.
+	ReadOnly, NoExec, Devices, NotRecursive, Private bool
+}
+
+// ErrNoSource means that a mount's source does not exist.
+var ErrNoSource = errors.New("no such file or directory on this node")
+
+// Mount makes one mount. The error wraps [ErrNoSource] where that is the reason.
+func (r *Rootfs) Mount(m Mount) error {
+	source, err := r.openSource(m)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
+	defer source.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(source.Fd()), &st); err != nil {
+		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
+	stage, err := r.stage(source, m, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
+	if err := r.show(stage, m.Target, st.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+	}
+	return nil
+}
+
+func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
+	open := func() error {
+		source, err = os.OpenFile(m.Source, unix.O_PATH, 0)
+		return err
+	}
+	if m.AsUser {
+		err = r.user.Do(open)
+	} else {
+		err = open()
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrNoSource
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("user %s may not reach it: %w", r.user.Name, unix.EACCES)
+	}
+	return source, err
+}
+
+// stage mounts source at a place of its own and gives that mount, and those
+// below it, their flags. The flags are there before anyone can reach it.
+func (r *Rootfs) stage(source *os.File, m Mount, isDir bool) (string, error) {
+	r.made++
+	stage := filepath.Join(r.dir, "stage", fmt.Sprint(r.made))
+	if err := makeMountPoint(stage, isDir); err != nil {
+		return "", err
+	}
+	flags := uintptr(unix.MS_BIND | unix.MS_REC)
+	if m.NotRecursive {
+		flags = unix.MS_BIND
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), stage, "", flags, ""); err != nil {
+		return "", err
+	}
+	return stage, setAttributes(stage, m)
+}
+
+func makeMountPoint(path string, isDir bool) error {
+	if isDir {
+		return os.Mkdir(path, 0o755)
+	}
+	return os.WriteFile(path, nil, 0o644)
+}
+
+func setAttributes(path string, m Mount) error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_SLAVE}
+	if !m.Devices {
+		attr.Attr_set |= unix.MOUNT_ATTR_NODEV
+	}
+	if m.ReadOnly {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if m.NoExec {
+		attr.Attr_set |= unix.MOUNT_ATTR_NOEXEC
+	}
+	if m.Private {
+		attr.Propagation = unix.MS_PRIVATE
+	}
+	err := unix.MountSetattr(-1, path, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, &attr)
+	if errors.Is(err, unix.ENOSYS) {
+		return setAttributesByRemount(path, attr)
+	}
+	if err != nil {
+		return fmt.Errorf("set mount flags: %w", err)
+	}
+	return nil
+}
+
+// setAttributesByRemount serves kernels before 5.12, where flags can be set for
+// one mount only; those below it keep the host's.
+func setAttributesByRemount(path string, attr unix.MountAttr) error {
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND)
+	for _, pair := range [][2]uint64{
+		{unix.MOUNT_ATTR_NOSUID, unix.MS_NOSUID}, {unix.MOUNT_ATTR_NODEV, unix.MS_NODEV},
+		{unix.MOUNT_ATTR_RDONLY, unix.MS_RDONLY}, {unix.MOUNT_ATTR_NOEXEC, unix.MS_NOEXEC},
+	} {
+		if attr.Attr_set&pair[0] != 0 {
+			flags |= uintptr(pair[1])
+		}
+	}
+	if err := unix.Mount("", path, "", flags, ""); err != nil {
+		return fmt.Errorf("set mount flags: %w", err)
+	}
+	return unix.Mount("", path, "", uintptr(attr.Propagation)|unix.MS_REC, "")
+}
+
+// show moves the prepared mount to its destination in the root file system.
+func (r *Rootfs) show(stage, target string, isDir bool) error {
+	handle, err := r.openTarget(filepath.Clean(target), isDir)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(handle.Fd()), &st); err != nil {
+		return err
+	}
+	if targetIsDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; targetIsDir != isDir {
+		return errors.New("one is a directory, the other is not")
+	}
+	return unix.Mount(stage, fmt.Sprintf("/proc/self/fd/%d", handle.Fd()), "", unix.MS_MOVE, "")
+}
+
+// openTarget opens the destination, which it makes if it is missing.
+func (r *Rootfs) openTarget(target string, isDir bool) (*os.File, error) {
+	handle, missing, err := r.openDeepest(target)
+	if err != nil || len(missing) == 0 {
+		return handle, err
+	}
+	defer handle.Close()
+	dev, err := deviceOf(handle)
+	if err != nil {
+		return nil, err
+	}
+	var made *os.File
+	make := func() error {
+		made, err = makePath(handle, missing, isDir)
+		return err
+	}
+	if slices.Contains(r.own, dev) {
+		err = make()
+	} else {
+		// On the host's file systems root makes nothing.
+		err = r.user.Do(make)
+	}
+	return made, err
+}
+
+// openDeepest opens the destination, or the deepest directory on the way to it
+// that exists; missing are the names below that.
+func (r *Rootfs) openDeepest(target string) (handle *os.File, missing []string, err error) {
+	for path := target; ; path = filepath.Dir(path) {
+		err := r.user.Do(func() (err error) {
+			handle, err = pathrs.OpenatInRoot(r.root, path)
+			return err
+		})
+		if errors.Is(err, fs.ErrPermission) {
+			// The image may have directories only root can pass.
+			handle, err = pathrs.OpenatInRoot(r.root, path)
+		}
+		if err == nil {
+			return handle, missing, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || path == "/" {
+			return nil, nil, fmt.Errorf("resolve destination: %w", err)
+		}
+		missing = append([]string{filepath.Base(path)}, missing...)
+	}
+}
+
+// makePath makes directories below dir, the last name as a file unless isDir,
+// and opens the last. None of the names may exist, so no link is followed.
+func makePath(dir *os.File, names []string, isDir bool) (*os.File, error) {
+	at := dir
+	for i, name := range names {
+		last := i == len(names)-1
+		err := makeAt(at, name, isDir || !last)
+		var next int
+		if err == nil {
+			next, err = unix.Openat(int(at.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		}
+		if at != dir {
+			at.Close()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make mount point %s: %w", strings.Join(names, "/"), err)
+		}
+		at = os.NewFile(uintptr(next), name)
+	}
+	return at, nil
+}
+
+func makeAt(dir *os.File, name string, isDir bool) error {
+	if isDir {
+		return unix.Mkdirat(int(dir.Fd()), name, 0o755)
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}

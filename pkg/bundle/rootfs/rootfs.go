@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rootfs builds the root file system of a container out of mounts, in
+// the mount namespace of the calling thread, which must be a private one
+// (package mountns).
+//
+// # Layout
+//
+// [Build] covers a directory with a tmpfs, which holds:
+//
+//	lower/   the image, squashfs on a loop device, read-only
+//	upper/   what the step changes, and mount points the image lacks
+//	work/    overlayfs's own
+//	rootfs/  both together (overlayfs), with everything else mounted below it
+//	files/   files made for this step: passwd, group and so on
+//	stage/   one mount point for each mount while it is prepared
+//
+// Nothing undoes the mounts: they end with the namespace.
+//
+// # Whom it trusts
+//
+// Neither the image nor the user. Sources of the user's mounts are opened with
+// the user's file-system identity and used through that descriptor, so that
+// nothing can be mounted that the user could not reach, also if a path changes
+// meanwhile. Destinations are resolved inside the root file system, symbolic
+// links included. A destination that is missing is made by root only in the
+// overlay; inside anything mounted there it is made as the user, so that root
+// never writes to the host's file systems. All mounts are nosuid, and nodev
+// where they need no devices.
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/identity"
+)
+
+// Params say what to build.
+type Params struct {
+	// Dir is an existing directory that the tmpfs covers.
+	Dir string
+	// Lock is a file all builders of the node share.
+	Lock string
+	// Image is the open squashfs.
+	Image *os.File
+	// TmpfsSize limits the tmpfs, in the words of tmpfs(5).
+	TmpfsSize string
+	// User is whom the container is for.
+	User identity.User
+}
+
+// Rootfs is a root file system that has been mounted.
+type Rootfs struct {
+	// Path is the root directory.
+	Path string
+
+	dir  string
+	root *os.File // the root directory
+	own  []uint64 // device numbers of file systems made here, not the host's
+	user identity.User
+	made int // number of mounts and files prepared so far
+}
+
+// Build mounts the image and the overlay.
+func Build(p Params) (*Rootfs, error) {
+	options := "mode=0755,size=" + p.TmpfsSize
+	if err := unix.Mount("brolga", p.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		return nil, fmt.Errorf("mount tmpfs (size=%s): %w", p.TmpfsSize, err)
+	}
+	for _, name := range []string{"lower", "upper", "work", "rootfs", "files", "stage"} {
+		if err := os.Mkdir(filepath.Join(p.Dir, name), 0o755); err != nil {
+			return nil, fmt.Errorf("lay out bundle: %w", err)
+		}
+	}
+	r := &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), dir: p.Dir, user: p.User}
+	if err := r.mountImage(p.Image, p.Lock); err != nil {
+		return nil, err
+	}
+	return r, r.mountOverlay()
+}
+
+func (r *Rootfs) mountImage(image *os.File, lock string) error {
+	device, err := attachLoop(image, lock)
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	source := fmt.Sprintf("/proc/self/fd/%d", device.Fd())
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount(source, filepath.Join(r.dir, "lower"), "squashfs", flags, ""); err != nil {
+		return fmt.Errorf("mount image %s: %w", image.Name(), err)
+	}
+	return nil
+}
+
+func (r *Rootfs) mountOverlay() error {
+	lower, upper := filepath.Join(r.dir, "lower"), filepath.Join(r.dir, "upper")
+	if err := copyMode(lower, upper); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(r.dir, "work"))
+	if err := unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
+	root, err := os.OpenFile(r.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("open root file system: %w", err)
+	}
+	r.root = root
+	return r.owns(root)
+}
+
+// owns notes that the file system f is on was made here: root may write to it.
+func (r *Rootfs) owns(f *os.File) error {
+	dev, err := deviceOf(f)
+	if err != nil {
+		return err
+	}
+	r.own = append(r.own, dev)
+	return nil
+}
+
+// copyMode gives to the owner and the permissions of from: the overlay shows
+// the upper root directory's.
+func copyMode(from, to string) error {
+	var st unix.Stat_t
+	err := unix.Stat(from, &st)
+	if err == nil {
+		err = os.Chown(to, int(st.Uid), int(st.Gid))
+	}
+	if err == nil {
+		err = os.Chmod(to, fs.FileMode(st.Mode&0o777))
+	}
+	if err != nil {
+		return fmt.Errorf("copy the mode of the image's root directory: %w", err)
+	}
+	return nil
+}
+
+func deviceOf(f *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	return uint64(st.Dev), nil
+}
+
+// Close releases descriptors. The mounts stay until the namespace ends.
+func (r *Rootfs) Close() error { return r.root.Close() }
+
+// ReadFile reads a file of the image, resolved inside the root file system. A
+// file that is missing or not a regular one has no content. The content comes
+// from the image: do not trust it.
+func (r *Rootfs) ReadFile(path string, limit int) ([]byte, error) {
+	handle, err := pathrs.OpenatInRoot(r.root, path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the image's %s: %w", path, err)
+	}
+	defer handle.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(handle.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("stat the image's %s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > int64(limit) {
+		return nil, nil
+	}
+	f, err := pathrs.Reopen(handle, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("open the image's %s: %w", path, err)
+	}
+	defer f.Close()
+	content := make([]byte, st.Size)
+	n, err := f.ReadAt(content, 0)
+	if n < len(content) && err != nil {
+		return nil, fmt.Errorf("read the image's %s: %w", path, err)
+	}
+	return content, nil
+}
+
+// AddFile makes a file for this step and shows it, read-only, at target.
+func (r *Rootfs) AddFile(target string, content []byte) error {
+	r.made++
+	path := filepath.Join(r.dir, "files", fmt.Sprint(r.made))
+	if err := os.WriteFile(path, content, 0o444); err != nil {
+		return fmt.Errorf("write %s: %w", target, err)
+	}
+	return r.Mount(Mount{Source: path, Target: target, ReadOnly: true, NoExec: true})
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package spec generates the OCI runtime specification of a step's container.
+// [Generate] is pure: the same request gives the same specification, so what a
+// container will be can be read, compared and tested without making one.
+//
+// The specification is complete: another runtime could run it. Brolga itself
+// makes the bind mounts below the root (package rootfs), because their sources
+// must be opened as the user, and hands libcontainer the rest. The options
+// [AsUser] and [Optional] say how; other runtimes take options that start with
+// "x-" for comments, as mount(8) does.
+package spec
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/request"
+)
+
+// Image is what the specification takes from the image's configuration (OCI
+// image specification, config.md).
+type Image struct {
+	Env        []string
+	WorkingDir string
+	Digest     string
+}
+
+// Annotations of the generated specification.
+const (
+	// ImageAnnotation holds the image's name, DigestAnnotation its manifest's
+	// digest, StepAnnotation the job step.
+	ImageAnnotation  = "org.brolga.image"
+	DigestAnnotation = "org.brolga.digest"
+	StepAnnotation   = "org.brolga.step"
+)
+
+// Options of bind mounts beside those of the runtime specification.
+const (
+	// AsUser: open the source with the user's file-system identity.
+	AsUser = "x-brolga.user"
+	// Optional: leave the mount out where the source is missing.
+	Optional = "x-brolga.optional"
+)
+
+// defaultPath is the PATH of an image that sets none, as docker has it.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Generate returns the specification. Rootfs is the path of the root file
+// system.
+func Generate(r request.Request, user identity.User, image Image, rootfs string) *specs.Spec {
+	return &specs.Spec{
+		Version:  specs.Version,
+		Root:     &specs.Root{Path: rootfs, Readonly: !r.Writable},
+		Process:  process(r, image),
+		Mounts:   append(systemMounts(), mounts(r, user)...),
+		Annotations: map[string]string{
+			ImageAnnotation:  r.Image.String(),
+			DigestAnnotation: image.Digest,
+			StepAnnotation:   r.Step,
+		},
+		Linux: &specs.Linux{
+			// Everything but files is the host's: the step's network, shared
+			// memory and processes are Slurm's business.
+			Namespaces:        []specs.LinuxNamespace{{Type: specs.MountNamespace}},
+			RootfsPropagation: "rslave",
+		},
+	}
+}
+
+// process describes the container's first process, which never executes
+// anything: Slurm starts the tasks.
+func process(r request.Request, image Image) *specs.Process {
+	workdir := image.WorkingDir
+	if !filepath.IsAbs(workdir) {
+		workdir = "/"
+	}
+	return &specs.Process{
+		// Exists in every image, also in one without a shell.
+		Args:            []string{"/proc/self/exe"},
+		Env:             env(image),
+		Cwd:             filepath.Clean(workdir),
+		User:            specs.User{UID: r.UID, GID: r.GID, AdditionalGids: r.Groups},
+		Capabilities:    &specs.LinuxCapabilities{},
+		NoNewPrivileges: true,
+	}
+}
+
+func env(image Image) []string {
+	for _, entry := range image.Env {
+		if strings.HasPrefix(entry, "PATH=") {
+			return image.Env
+		}
+	}
+	return append([]string{defaultPath}, image.Env...)
+}
+
+// systemMounts are the host's, not fresh ones: a fresh /proc would show what
+// the host's hidepid option hides.
+func systemMounts() []specs.Mount {
+	return []specs.Mount{
+		Bind("/proc", "/proc", "noexec"),
+		Bind("/sys", "/sys", "noexec", "ro"),
+	}
+}
+
+// SystemMount tells whether the mount is one that libcontainer makes.
+func SystemMount(m specs.Mount) bool {
+	return slices.ContainsFunc(systemMounts(), func(s specs.Mount) bool { return s.Destination == m.Destination })
+}
+
+func mounts(r request.Request, user identity.User) []specs.Mount {
+	var mounts []specs.Mount
+	switch r.Home {
+	case request.HomeYes:
+		mounts = append(mounts, Bind(user.Home, user.Home, AsUser))
+	case request.HomeIfPresent:
+		mounts = append(mounts, Bind(user.Home, user.Home, AsUser, Optional))
+	}
+	for _, m := range r.Mounts {
+		origin := AsUser
+		if m.Site {
+			origin = Optional
+		}
+		mounts = append(mounts, Bind(m.Source, filepath.Clean(m.Target), append([]string{origin}, m.Flags...)...))
+	}
+	return mounts
+}
+
+// Bind returns a bind mount with the given options and, where they do not say
+// otherwise, rbind, rslave, nosuid and nodev.
+func Bind(source, target string, options ...string) specs.Mount {
+	options = slices.Clone(options)
+	for _, group := range [][]string{{"rbind", "bind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev"}} {
+		if !slices.ContainsFunc(group, func(o string) bool { return slices.Contains(options, o) }) {
+			options = append(options, group[0])
+		}
+	}
+	return specs.Mount{Destination: target, Source: source, Type: "bind", Options: options}
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package container starts a step's container with libcontainer, whose only
+// importer it is.
+//
+// What a step needs of a container is its mount namespace. [Start] lets
+// libcontainer's init make that, run the hooks and switch the root, and then
+// ends it before it would execute anything: the tasks are Slurm's, and no
+// process of ours remains. The namespace lives as long as a descriptor or a
+// task refers to it.
+//
+// # Cgroups
+//
+// A step's tasks are in Slurm's cgroups, so the container must have none.
+// libcontainer always makes one, except that in its rootless mode it goes on
+// where it is not allowed to. The calling thread's view of /sys/fs/cgroup is
+// therefore made read-only first. docs/decisions/0001-no-cgroups.md has the
+// measurements.
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	// libcontainer refuses to start a container without a device manager.
+	_ "github.com/opencontainers/cgroups/devices"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/bundle"
+	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/hook"
+)
+
+// Container is a container that has no process of its own.
+type Container struct {
+	// Namespace refers to the mount namespace, Root to its root directory
+	// (O_PATH). The owner closes both.
+	Namespace, Root *os.File
+}
+
+// Close releases the descriptors.
+func (c *Container) Close() error { return errors.Join(c.Namespace.Close(), c.Root.Close()) }
+
+// Init runs libcontainer's init, as which the helper executes itself. It does
+// not return.
+func Init() { libcontainer.Init() }
+
+// Start starts the container of a bundle that was made on this thread, which
+// must be in a private mount namespace, and runs the hooks.
+func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
+	// libcontainer warns of what is meant here: no cgroups, and hooks that its
+	// state file cannot hold.
+	logrus.SetOutput(io.Discard)
+	if err := hideCgroups(); err != nil {
+		return nil, err
+	}
+	config, err := libcontainerConfig(b, hooks)
+	if err != nil {
+		return nil, err
+	}
+	c, err := libcontainer.Create(filepath.Join(b.Dir, "state"), id, config)
+	if err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	process := initProcess(b.Spec.Process)
+	if err := c.Start(process); err != nil {
+		return nil, fmt.Errorf("start container: %w", errors.Join(err, c.Destroy()))
+	}
+	started, err := take(c)
+	return started, errors.Join(err, end(c, process))
+}
+
+// hideCgroups makes the thread's view of the cgroup hierarchies read-only.
+func hideCgroups() error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	err := unix.MountSetattr(-1, "/sys/fs/cgroup", unix.AT_RECURSIVE, &attr)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
+		err = remountCgroups()
+	}
+	if err != nil {
+		return fmt.Errorf("make /sys/fs/cgroup read-only: %w", err)
+	}
+	return nil
+}
+
+// remountCgroups serves kernels before 5.12, which have no mount_setattr(2).
+func remountCgroups() error {
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line) // proc(5): the fifth is the mount point
+		if len(fields) < 5 || !strings.HasPrefix(fields[4]+"/", "/sys/fs/cgroup/") {
+			continue
+		}
+		if err := unix.Mount("", fields[4], "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// libcontainerConfig translates the specification less the mounts that the
+// bundle has already.
+func libcontainerConfig(b *bundle.Bundle, hooks []hook.Hook) (*configs.Config, error) {
+	rest := *b.Spec
+	rest.Mounts = nil
+	for _, m := range b.Spec.Mounts {
+		if spec.SystemMount(m) {
+			rest.Mounts = append(rest.Mounts, m)
+		}
+	}
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName:      "brolga",
+		Spec:            &rest,
+		RootlessCgroups: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("translate config.json: %w", err)
+	}
+	// The helper's death ends its container.
+	config.ParentDeathSignal = int(unix.SIGKILL)
+	config.Hooks = configs.Hooks{configs.CreateRuntime: functionHooks(hooks)}
+	return config, nil
+}
+
+// functionHooks wraps hooks for libcontainer, which runs them in this process.
+func functionHooks(hooks []hook.Hook) configs.HookList {
+	var list configs.HookList
+	for _, h := range hooks {
+		list = append(list, configs.NewFunctionHook(func(state *specs.State) error {
+			if err := h.Runtime(state); err != nil {
+				return fmt.Errorf("hook %s: %w", h.Name(), err)
+			}
+			return nil
+		}))
+	}
+	return list
+}
+
+func initProcess(p *specs.Process) *libcontainer.Process {
+	none := configs.Capabilities{}
+	noNewPrivileges := p.NoNewPrivileges
+	return &libcontainer.Process{
+		Init:            true,
+		Args:            p.Args,
+		Env:             p.Env,
+		Cwd:             p.Cwd,
+		Capabilities:    &none,
+		NoNewPrivileges: &noNewPrivileges,
+		LogLevel:        "4", // logrus: info
+	}
+}
+
+// take opens what remains of the container once its init is gone.
+func take(c *libcontainer.Container) (*Container, error) {
+	state, err := c.State()
+	if err != nil {
+		return nil, fmt.Errorf("find the container's init: %w", err)
+	}
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", state.InitProcessPid))
+	if err != nil {
+		return nil, fmt.Errorf("open the container's mount namespace: %w", err)
+	}
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", state.InitProcessPid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		namespace.Close()
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	return &Container{Namespace: namespace, Root: root}, nil
+}
+
+// end kills the init, which waits for a command it never gets.
+func end(c *libcontainer.Container, process *libcontainer.Process) error {
+	if err := process.Signal(unix.SIGKILL); err != nil {
+		return fmt.Errorf("end the container's init: %w", err)
+	}
+	_, _ = process.Wait() // its status says that it was killed
+	if err := c.Destroy(); err != nil {
+		return fmt.Errorf("forget the container: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package engine has the recipe of the helper: from a job to tasks that are in
+// their container. Read it first; each step is one package.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/brolga-hpc/brolga/pkg/bundle"
+	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/image"
+	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// Engine prepares the container of one job step on one node.
+type Engine struct {
+	Job   job.Job
+	Hooks []hook.Hook
+	// Began is when the work began, for the log.
+	Began time.Time
+}
+
+// Serve prepares the container while Slurm starts the step's tasks, lets each
+// task in, and returns when none can come any more. What goes wrong is told to
+// the tasks; the error returned is for the log.
+func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
+	if e.Job.Request.RelativeSources() {
+		return e.serveRelative(ctx, tasks)
+	}
+	built, buildErr := e.build(ctx, nil)
+	first, err := tasks.Next()
+	if err != nil {
+		return ended(err)
+	}
+	// Under job_container/tmpfs tasks are in a namespace of their job, which
+	// nobody knows before the first of them is there.
+	if elsewhere, err := inOtherNamespace(first); err != nil || elsewhere {
+		built, buildErr = e.build(ctx, first.Namespace)
+		buildErr = errors.Join(err, buildErr)
+	}
+	return e.answer(tasks, first, built, buildErr)
+}
+
+// serveRelative is Serve for a request that depends on where the tasks are.
+func (e *Engine) serveRelative(ctx context.Context, tasks *task.Listener) error {
+	first, err := tasks.Next()
+	if err != nil {
+		return ended(err)
+	}
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", first.Cwd.Fd()))
+	if err != nil {
+		return e.answer(tasks, first, nil, fmt.Errorf("find the step's working directory: %w", err))
+	}
+	e.Job.Request.Mounts = absolute(e.Job.Request.Mounts, cwd)
+	built, err := e.build(ctx, first.Namespace)
+	return e.answer(tasks, first, built, err)
+}
+
+// absolute returns the mounts with relative sources below dir.
+func absolute(mounts []request.Mount, dir string) []request.Mount {
+	var all []request.Mount
+	for _, m := range mounts {
+		if !filepath.IsAbs(m.Source) {
+			m.Source = filepath.Join(dir, m.Source)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func inOtherNamespace(h *task.Hello) (bool, error) {
+	own, err := os.Open("/proc/self/ns/mnt")
+	if err != nil {
+		return false, fmt.Errorf("open own mount namespace: %w", err)
+	}
+	defer own.Close()
+	same, err := mountns.Same(own, h.Namespace)
+	return !same, err
+}
+
+// built is a container that tasks can join.
+type built struct {
+	container *container.Container
+	bundle    *bundle.Bundle
+	owner     *owner
+	log       []wire.Record
+}
+
+// build makes the container in a private copy of the mount namespace from, or
+// of the helper's own.
+func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
+	var result *built
+	err := mountns.Do(from, func() (err error) {
+		result, err = e.buildHere(ctx)
+		return err
+	})
+	return result, err
+}
+
+func (e *Engine) buildHere(ctx context.Context) (*built, error) {
+	laps := laps{last: time.Now()}
+	owner, err := lookUp(e.Job.Request)
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.Get(ctx, image.Source{
+		Config:     e.Job.Config,
+		ConfigPath: e.Job.ConfigPath,
+		User:       owner.User,
+		Env:        e.Job.Env,
+	}, e.Job.Request.Image)
+	if err != nil {
+		return nil, fmt.Errorf("get image %s: %w", e.Job.Request.Image, err)
+	}
+	defer img.Close()
+	laps.add("image")
+	hooks := hook.Select(e.Hooks, e.Job.Request)
+	b, err := bundle.Create(bundle.Params{
+		RunDir:  e.Job.Config.RunDir,
+		Request: e.Job.Request,
+		Image:   img.File,
+		ImageConfig: spec.Image{
+			Env:        img.Meta.Config.Env,
+			WorkingDir: img.Meta.Config.WorkingDir,
+			Digest:     img.Meta.Digest,
+		},
+		User:    owner.User,
+		Account: owner.account,
+		Groups:  owner.groups,
+		Hooks:   hooks,
+	})
+	if err != nil {
+		return nil, err
+	}
+	laps.add("bundle")
+	c, err := container.Start(b, "step-"+e.Job.Request.Step, hooks)
+	if err != nil {
+		return nil, err
+	}
+	laps.add("container")
+	return &built{c, b, owner, laps.records(e.Began)}, nil
+}
+
+// answer lets all tasks in, or tells them why it cannot.
+func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err error) error {
+	answer, err := e.compose(first, b, err)
+	if err != nil {
+		answer = task.Bad(err)
+	}
+	first.Close()
+	for {
+		if err := tasks.Send(answer); err != nil {
+			return err
+		}
+		next, sockErr := tasks.Next()
+		if sockErr != nil {
+			return errors.Join(err, ended(sockErr))
+		}
+		next.Close()
+	}
+}
+
+func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, error) {
+	if err != nil {
+		return nil, err
+	}
+	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, b.owner.User, e.Job.Env, first.Cwd)
+	if err != nil {
+		return nil, err
+	}
+	return task.Good(b.container, append(plan, b.log...))
+}
+
+// ended makes the end of all tasks no error.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}

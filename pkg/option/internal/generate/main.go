@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command generate writes what is made from the option table: the C table of
+// the shim, docs/options.md, and the table in README.md. "make generate" calls
+// it with the root of the repository.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/option"
+)
+
+func main() {
+	root := os.Args[1]
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(root, "spank/options.inc"), []byte(cTable()), 0o644),
+		os.WriteFile(filepath.Join(root, "docs/options.md"), []byte(page()), 0o644),
+		replace(filepath.Join(root, "README.md"), table()),
+	} {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "generate:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+const notice = `generated from pkg/option/option.go by "make generate"; do not edit`
+
+func cTable() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "/* SPDX-License-Identifier: Apache-2.0 */\n/* %s */\n", notice)
+	for _, o := range option.Table {
+		fmt.Fprintf(&b, "{ %s, %s, %s, %s },\n", quote(o.Name), orNull(o.Arg), quote(o.Usage), orNull(o.EnvName()))
+	}
+	return b.String()
+}
+
+func orNull(s string) string {
+	if s == "" {
+		return "NULL"
+	}
+	return quote(s)
+}
+
+// quote makes a C string; the table has plain ASCII only.
+func quote(s string) string { return strconv.Quote(s) }
+
+func synopsis(o option.Option) string {
+	if o.Arg == "" {
+		return "--" + o.Name
+	}
+	return "--" + o.Name + "=" + o.Arg
+}
+
+func table() string {
+	var b strings.Builder
+	b.WriteString("| option | meaning |\n|---|---|\n")
+	for _, o := range option.Table {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(synopsis(o), "|", `\|`), o.Usage)
+	}
+	return b.String()
+}
+
+func page() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "<!-- SPDX-License-Identifier: Apache-2.0 -->\n<!-- %s -->\n\n# Options\n\n", notice)
+	b.WriteString("All options are options of `srun`, `sbatch` and `salloc`. Each can be set by its variable as well; " +
+		"the command line wins. Of an option given twice the last counts.\n")
+	for _, o := range option.Table {
+		fmt.Fprintf(&b, "\n## `%s`\n\n%s.\n", synopsis(o), strings.ToUpper(o.Usage[:1])+o.Usage[1:])
+		if o.Doc != "" {
+			fmt.Fprintf(&b, "\n%s\n", o.Doc)
+		}
+		switch {
+		case o.Negates != "":
+			for _, other := range option.Table {
+				if other.Name == o.Negates {
+					fmt.Fprintf(&b, "\nVariable: `%s=0`\n", other.EnvName())
+				}
+			}
+		case o.Arg == "":
+			fmt.Fprintf(&b, "\nVariable: `%s=1`\n", o.EnvName())
+		default:
+			fmt.Fprintf(&b, "\nVariable: `%s`\n", o.EnvName())
+		}
+	}
+	return b.String()
+}
+
+const begin, end = "<!-- options: begin -->\n", "<!-- options: end -->\n"
+
+// replace puts text between the two marks of the file.
+func replace(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := strings.Cut(string(old), begin)
+	if !ok {
+		return fmt.Errorf("%s: no line %q", path, strings.TrimSpace(begin))
+	}
+	_, after, ok := strings.Cut(rest, end)
+	if !ok {
+		return fmt.Errorf("%s: no line %q", path, strings.TrimSpace(end))
+	}
+	return os.WriteFile(path, []byte(before+begin+text+end+after), 0o644)
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package option is the one table of what a user can ask for.
+//
+// [Table] names each option, its argument, its help text and its environment
+// variable. spank/options.inc and the tables of docs/options.md and README.md
+// are generated from it ("make generate"), so that srun, the library and the
+// documentation cannot disagree.
+//
+// [Collect] turns what the user gave into a [Set]: each option at most once,
+// the command line before the environment. The parsers of single values
+// ([ParseMounts], [ParseEnv]) check form only; package request decides what a
+// combination means.
+package option
+
+//go:generate go run ./internal/generate ../..
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Option is one row of [Table].
+type Option struct {
+	// Name is the long option without dashes.
+	Name string
+	// Arg is the name of the argument in help texts; empty for a flag.
+	Arg string
+	// Usage is the help text, one line without a final full stop.
+	Usage string
+	// Doc says more, for docs/options.md: whole sentences.
+	Doc string
+	// Negates is the flag whose opposite this flag is.
+	Negates string
+}
+
+// Names of the options. They are spelled here and nowhere else.
+const (
+	Image       = "container-image"
+	Mounts      = "container-mounts"
+	Workdir     = "container-workdir"
+	Env         = "container-env"
+	Writable    = "container-writable"
+	Readonly    = "container-readonly"
+	MountHome   = "container-mount-home"
+	NoMountHome = "no-container-mount-home"
+)
+
+// Table lists the options in the order of the help text.
+var Table = []Option{
+	{
+		Name: Image, Arg: "[REGISTRY/]NAME[:TAG][@DIGEST]",
+		Usage: "run the step in a container of this image",
+		Doc: "Names are written as for docker; `docker://NAME` and `REGISTRY#NAME` mean the same. " +
+			"A tag is resolved once, where the step is submitted, and all nodes run that digest.",
+	},
+	{
+		Name: Mounts, Arg: "SRC[:DST[:FLAGS]][,...]",
+		Usage: "mount files or directories of the host",
+		Doc: "DST defaults to SRC. A relative SRC starts at the step's working directory. FLAGS are separated by `+`: " +
+			"`ro` or `rw` (default), `rbind` (default) or `bind`, `rslave` (default), `rprivate`, `nosuid`, `nodev`, `noexec`. " +
+			"A backslash makes a following comma, colon or backslash part of a path.",
+	},
+	{
+		Name: Workdir, Arg: "PATH",
+		Usage: "start tasks in this directory of the container",
+		Doc: "Without it tasks start in the step's working directory where the container shows that same directory, " +
+			"and in the image's WORKDIR otherwise.",
+	},
+	{
+		Name: Env, Arg: "NAME[=VALUE][,...]",
+		Usage: "let these variables win over the image's",
+		Doc: "All variables of the step enter the container, and the image's own settings win. " +
+			"A NAME listed here keeps the step's value; NAME=VALUE sets it.",
+	},
+	{
+		Name:  Writable,
+		Usage: "let the step write to the container's root file system",
+		Doc:   "What is written is shared by the tasks of a node, kept in memory and gone with the step.",
+	},
+	{
+		Name: Readonly, Negates: Writable,
+		Usage: "make the container's root file system read-only",
+	},
+	{
+		Name:  MountHome,
+		Usage: "mount the home directory",
+		Doc:   "It appears at the same path as on the host.",
+	},
+	{
+		Name: NoMountHome, Negates: MountHome,
+		Usage: "do not mount the home directory",
+	},
+}
+
+// EnvName returns the environment variable that does the same as the option, or
+// "" for a flag that negates another: that is the other's variable set to 0.
+func (o Option) EnvName() string {
+	if o.Negates != "" {
+		return ""
+	}
+	return "BROLGA_" + strings.ToUpper(strings.ReplaceAll(o.Name, "-", "_"))
+}
+
+// PinVariable holds "REFERENCE@DIGEST": what the submitting side resolved the
+// image to. Steps that ask for the same reference use the same digest.
+const PinVariable = "BROLGA_PIN"
+
+// Set is what the user asked for. An option that was not given is absent.
+type Set map[string]string
+
+// Has tells whether the option was given.
+func (s Set) Has(name string) bool { _, ok := s[name]; return ok }
+
+// Flag returns the value of a flag, or fallback when neither the flag nor its
+// opposite was given.
+func (s Set) Flag(name string, fallback bool) bool {
+	if v, ok := s[name]; ok {
+		return v == "1"
+	}
+	return fallback
+}
+
+// Collect merges options from the command line, as name and value, with those
+// from the environment, which lookup finds. The command line wins; of an option
+// given twice the last value wins, because Slurm hands over options several
+// times. Flags become "1" or "0" under the name of the positive one.
+func Collect(given [][2]string, lookup func(string) (string, bool)) (Set, error) {
+	set, errs := Set{}, []error{}
+	for _, o := range Table {
+		if v, ok := lookup(o.EnvName()); ok && o.Negates == "" {
+			errs = append(errs, o.fromEnv(set, v))
+		}
+	}
+	seen := Set{}
+	for _, g := range given {
+		o, ok := find(g[0])
+		if !ok {
+			errs = append(errs, fmt.Errorf("internal error: unknown option --%s", g[0]))
+			continue
+		}
+		errs = append(errs, o.fromCommandLine(set, seen, g[1]))
+	}
+	return set, errors.Join(errs...)
+}
+
+func find(name string) (Option, bool) {
+	for _, o := range Table {
+		if o.Name == name {
+			return o, true
+		}
+	}
+	return Option{}, false
+}
+
+// fromEnv records the value of the option's environment variable.
+func (o Option) fromEnv(set Set, value string) error {
+	if o.Arg != "" {
+		if value == "" {
+			return fmt.Errorf("%s is empty: unset it or give it a value", o.EnvName())
+		}
+		set[o.Name] = value
+		return nil
+	}
+	switch strings.ToLower(value) {
+	case "1", "true", "yes", "y":
+		set[o.Name] = "1"
+	case "0", "false", "no", "n":
+		set[o.Name] = "0"
+	default:
+		return fmt.Errorf("%s=%s: want 1 or 0", o.EnvName(), value)
+	}
+	return nil
+}
+
+// fromCommandLine records an option; seen holds the flags given so far, because
+// a flag and its opposite on one command line contradict each other.
+func (o Option) fromCommandLine(set, seen Set, value string) error {
+	if o.Arg != "" {
+		if value == "" {
+			return fmt.Errorf("--%s needs a value: %s", o.Name, o.Arg)
+		}
+		set[o.Name] = value
+		return nil
+	}
+	name, value := o.Name, "1"
+	if o.Negates != "" {
+		name, value = o.Negates, "0"
+	}
+	if before, ok := seen[name]; ok && before != value {
+		return fmt.Errorf("--%s contradicts --%s: give one of them", o.Name, opposite(o))
+	}
+	set[name], seen[name] = value, value
+	return nil
+}
+
+// opposite returns the name of the flag that says the contrary of o.
+func opposite(o Option) string {
+	if o.Negates != "" {
+		return o.Negates
+	}
+	for _, other := range Table {
+		if other.Negates == o.Name {
+			return other.Name
+		}
+	}
+	return o.Name
+}

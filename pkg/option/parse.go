@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package option
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Mount is one entry of --container-mounts.
+type Mount struct {
+	// Source is a path on the host, absolute or relative to the step's working
+	// directory.
+	Source string
+	// Target is an absolute path in the container.
+	Target string
+	// Flags are mount flags as the runtime specification spells them, checked.
+	Flags []string
+}
+
+// ParseMounts parses the value of --container-mounts. All faulty entries are
+// reported.
+func ParseMounts(value string) ([]Mount, error) {
+	var mounts []Mount
+	var errs []error
+	for _, entry := range split(value, ',') {
+		m, err := parseMount(entry)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %q: %w", Mounts, entry, err))
+			continue
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts, errors.Join(errs...)
+}
+
+func parseMount(entry string) (Mount, error) {
+	parts := split(entry, ':')
+	if len(parts) > 3 {
+		return Mount{}, errors.New("want SRC[:DST[:FLAGS]]")
+	}
+	m := Mount{Source: unescape(parts[0])}
+	m.Target = m.Source
+	if len(parts) > 1 {
+		m.Target = unescape(parts[1])
+	}
+	if m.Source == "" {
+		return Mount{}, errors.New("source is empty")
+	}
+	if !strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, ".") {
+		return Mount{}, fmt.Errorf("source %q does not start with / or .", m.Source)
+	}
+	if !strings.HasPrefix(m.Target, "/") {
+		return Mount{}, fmt.Errorf("destination %q is not an absolute path", m.Target)
+	}
+	if len(parts) == 3 {
+		flags, err := parseMountFlags(parts[2])
+		if err != nil {
+			return Mount{}, err
+		}
+		m.Flags = flags
+	}
+	return m, nil
+}
+
+// mountFlags are the flags a user may give, each with the group of which only
+// one may be given.
+var mountFlags = map[string]string{
+	"ro": "access", "rw": "access",
+	"bind": "bind", "rbind": "bind",
+	"rslave": "propagation", "rprivate": "propagation", "slave": "propagation", "private": "propagation",
+	"nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec",
+}
+
+func parseMountFlags(text string) ([]string, error) {
+	var flags []string
+	groups := map[string]string{}
+	for _, flag := range strings.Split(text, "+") {
+		group, known := mountFlags[flag]
+		if !known {
+			return nil, fmt.Errorf("unknown flag %q; flags are separated by +", flag)
+		}
+		if other, given := groups[group]; given && other != flag {
+			return nil, fmt.Errorf("flags %s and %s contradict each other", other, flag)
+		}
+		groups[group] = flag
+		flags = append(flags, flag)
+	}
+	return flags, nil
+}
+
+// EnvEdit is one entry of --container-env.
+type EnvEdit struct {
+	Name string
+	// Value is nil when the step's own value shall win over the image's.
+	Value *string
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// ParseEnv parses the value of --container-env. A comma that a backslash
+// precedes belongs to a value. All faulty entries are reported.
+func ParseEnv(text string) ([]EnvEdit, error) {
+	var edits []EnvEdit
+	var errs []error
+	for _, entry := range split(text, ',') {
+		name, value, hasValue := strings.Cut(unescape(entry), "=")
+		if !envName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("--%s: %q is not the name of a variable", Env, name))
+			continue
+		}
+		edit := EnvEdit{Name: name}
+		if hasValue {
+			edit.Value = &value
+		}
+		edits = append(edits, edit)
+	}
+	return edits, errors.Join(errs...)
+}
+
+// split cuts text at each separator that no backslash precedes. Backslashes
+// stay; unescape removes them.
+func split(text string, separator byte) []string {
+	var parts []string
+	start := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case separator:
+			parts = append(parts, text[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, text[start:])
+}
+
+// unescape removes the backslash before a comma, a colon or a backslash, and
+// leaves every other one: it is part of a name.
+func unescape(text string) string {
+	if strings.IndexByte(text, '\\') < 0 {
+		return text
+	}
+	return strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`).Replace(text)
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package request turns what a user asked for into what a job step needs.
+//
+// [Resolve] runs twice for each step: where it is submitted, to refuse a
+// mistake before the job starts, and on each compute node, which acts on the
+// result. It is a pure function of its arguments, so both runs agree where both
+// nodes are configured alike; the compute node has the last word. Code that
+// receives a [Request] does not look at options, the site configuration's
+// defaults or the environment again.
+//
+// # Precedence
+//
+// Each setting is taken from the first source that has it:
+//
+//  1. the command line, srun --container-...
+//  2. the BROLGA_CONTAINER_... variable in the step's environment
+//  3. the site configuration
+//  4. [config.Default]
+//
+// # Trust
+//
+// Options come from the user. Resolve checks their form; it cannot check that a
+// path is still what it was. Code with privilege opens paths as the user.
+package request
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/slurm"
+)
+
+// Request is what one job step needs on one node, fully decided.
+type Request struct {
+	// Step names the step for messages and the container.
+	Step string
+	// Tasks is the number of tasks on this node, 0 where it is not known yet.
+	Tasks uint32
+	// UID, GID and Groups are the job's identity.
+	UID, GID uint32
+	Groups   []uint32
+	// Image is the image to run, by digest once it was resolved.
+	Image ref.Ref
+	// Mounts are made in this order, the site's before the user's.
+	Mounts []Mount
+	// Home tells whether to mount the home directory.
+	Home Home
+	// Devices are glob patterns of the host's device files to show.
+	Devices []string
+	// Workdir is where tasks start, an absolute path in the container, or empty:
+	// then WorkdirFromJob decides whether the job's directory comes first.
+	Workdir        string
+	WorkdirFromJob bool
+	// Writable tells whether the root file system may be written to, and
+	// TmpfsSize how much, in the words of tmpfs(5).
+	Writable  bool
+	TmpfsSize string
+	// Env lists the exceptions to "the image's variables win".
+	Env []option.EnvEdit
+	// Script is the batch script in slurmd's spool directory, or empty.
+	Script string
+}
+
+// Mount is one mount of the host's files.
+type Mount struct {
+	option.Mount
+	// Site mounts are opened as root and left out where the source is missing.
+	Site bool
+}
+
+// Home says whether the home directory is mounted.
+type Home string
+
+// The values of [Home]. With HomeIfPresent a missing home directory is left out
+// without a word, because the user did not ask for it.
+const (
+	HomeNo        Home = "no"
+	HomeIfPresent Home = "if-present"
+	HomeYes       Home = "yes"
+)
+
+// ErrNoImage means that container options were given without an image.
+var ErrNoImage = errors.New("container options are given, but no image")
+
+// Resolve decides what the step needs. All mistakes are reported at once.
+func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
+	r := Request{
+		Step:           s.ID(),
+		Tasks:          s.Tasks,
+		UID:            s.UID,
+		GID:            s.GID,
+		Groups:         s.Groups,
+		Devices:        c.Container.Devices,
+		Writable:       o.Flag(option.Writable, c.Container.Writable),
+		TmpfsSize:      c.Container.TmpfsSize,
+		WorkdirFromJob: c.Container.Workdir == "job",
+		Home:           home(c, o),
+		Script:         s.Script,
+	}
+	err := errors.Join(
+		r.checkUser(c),
+		r.resolveImage(o, s),
+		r.resolveMounts(c, o),
+		r.resolveWorkdir(o),
+		r.resolveEnv(o),
+	)
+	if err != nil {
+		return Request{}, err
+	}
+	return r, nil
+}
+
+func home(c config.Config, o option.Set) Home {
+	switch {
+	case !o.Flag(option.MountHome, c.Container.MountHome):
+		return HomeNo
+	case o.Has(option.MountHome):
+		return HomeYes
+	}
+	return HomeIfPresent
+}
+
+func (r *Request) checkUser(c config.Config) error {
+	if r.UID == 0 && !c.Container.AllowRoot {
+		return fault.WithHint(errors.New("user root may not run containers on this cluster"),
+			"submit the job as an ordinary user, or set container.allow_root in the site configuration")
+	}
+	return nil
+}
+
+func (r *Request) resolveImage(o option.Set, s slurm.Step) error {
+	if !o.Has(option.Image) {
+		return fault.WithHint(ErrNoImage, "add --"+option.Image+"=IMAGE, or leave the other container options out")
+	}
+	image, err := ref.Parse(o[option.Image])
+	if err != nil {
+		return fmt.Errorf("--%s: %w", option.Image, err)
+	}
+	r.Image = pinned(image, s)
+	return nil
+}
+
+// pinned returns the image with the digest that the submitting side resolved it
+// to. The variable is the user's to change, as is the option itself; a value
+// that does not fit is ignored and the reference resolved anew.
+func pinned(image ref.Ref, s slurm.Step) ref.Ref {
+	pin, ok := s.Getenv(option.PinVariable)
+	if !ok || image.Digest != "" {
+		return image
+	}
+	name, digest, ok := strings.Cut(pin, "@")
+	if !ok || name != image.String() {
+		return image
+	}
+	with, err := ref.Parse(name + "@" + digest)
+	if err != nil {
+		return image
+	}
+	return with
+}
+
+func (r *Request) resolveMounts(c config.Config, o option.Set) error {
+	var errs []error
+	for _, entry := range c.Container.Mounts {
+		mounts, err := option.ParseMounts(entry)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("container.mounts of the site configuration: %w", err))
+		}
+		for _, m := range mounts {
+			r.Mounts = append(r.Mounts, Mount{m, true})
+		}
+	}
+	if o.Has(option.Mounts) {
+		mounts, err := option.ParseMounts(o[option.Mounts])
+		errs = append(errs, err)
+		for _, m := range mounts {
+			r.Mounts = append(r.Mounts, Mount{m, false})
+		}
+	}
+	for _, m := range r.Mounts {
+		errs = append(errs, checkTarget(m))
+	}
+	return errors.Join(errs...)
+}
+
+// checkTarget refuses destinations that would hide the whole container or what
+// the engine itself needs there.
+func checkTarget(m Mount) error {
+	target := filepath.Clean(m.Target)
+	taken := target == "/" || target == "/dev"
+	for _, dir := range []string{"/proc", "/sys"} {
+		taken = taken || target == dir || strings.HasPrefix(target, dir+"/")
+	}
+	if taken {
+		return fmt.Errorf("--%s: destination %s is taken: choose another", option.Mounts, target)
+	}
+	return nil
+}
+
+func (r *Request) resolveWorkdir(o option.Set) error {
+	dir, given := o[option.Workdir]
+	if !given {
+		return nil
+	}
+	if !filepath.IsAbs(dir) {
+		return fmt.Errorf("--%s: %q is not an absolute path", option.Workdir, dir)
+	}
+	r.Workdir = filepath.Clean(dir)
+	return nil
+}
+
+func (r *Request) resolveEnv(o option.Set) error {
+	text, given := o[option.Env]
+	if !given {
+		return nil
+	}
+	edits, err := option.ParseEnv(text)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range edits {
+		if e.Value != nil && slurm.Owns(e.Name) {
+			errs = append(errs, fmt.Errorf("--%s: %s belongs to Slurm and cannot be set", option.Env, e.Name))
+		}
+	}
+	r.Env = edits
+	return errors.Join(errs...)
+}
+
+// RelativeSources tells whether a mount's source depends on the step's working
+// directory, which is known only once its tasks exist.
+func (r Request) RelativeSources() bool {
+	for _, m := range r.Mounts {
+		if !filepath.IsAbs(m.Source) {
+			return true
+		}
+	}
+	return false
+}

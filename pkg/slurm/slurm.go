@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package slurm knows the facts of one job step and the names of the variables
+// that Slurm and the process managers set.
+package slurm
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// Step is what Slurm says about a job step on one node. On the submitting side
+// only User and Env are known.
+type Step struct {
+	JobID, StepID uint32
+	// Node is the name slurmd runs under, SLURMD_NODENAME.
+	Node string
+	// Tasks is the number of tasks on this node.
+	Tasks uint32
+	// UID, GID and Groups are the job's identity; Groups holds all
+	// supplementary groups.
+	UID, GID uint32
+	Groups   []uint32
+	// Script is the path of the batch script in slurmd's spool directory, empty
+	// in steps that are not the batch step.
+	Script string
+	// Env is the environment of the step, as NAME=VALUE.
+	Env []string
+}
+
+// ID names the step on its node in file names and messages.
+func (s Step) ID() string { return fmt.Sprintf("%d.%s", s.JobID, stepName(s.StepID)) }
+
+// Step numbers with a meaning of their own (slurm/slurm.h).
+const (
+	batchStep       = 0xfffffffb
+	interactiveStep = 0xfffffffa
+)
+
+func stepName(id uint32) string {
+	switch id {
+	case batchStep:
+		return "batch"
+	case interactiveStep:
+		return "interactive"
+	}
+	return strconv.FormatUint(uint64(id), 10)
+}
+
+// Getenv returns the value of a variable of the step; of a variable set twice
+// the first, as getenv(3) does.
+func (s Step) Getenv(name string) (string, bool) {
+	for _, entry := range s.Env {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// FromRecords reads the facts from a message of the shim and returns the
+// records that are not about the step.
+func FromRecords(records []wire.Record) (Step, []wire.Record, error) {
+	var s Step
+	var rest []wire.Record
+	var errs []error
+	for _, r := range records {
+		switch r.Key {
+		case "job":
+			errs = append(errs, parse(r, &s.JobID))
+		case "step":
+			errs = append(errs, parse(r, &s.StepID))
+		case "tasks":
+			errs = append(errs, parse(r, &s.Tasks))
+		case "uid":
+			errs = append(errs, parse(r, &s.UID))
+		case "gid":
+			errs = append(errs, parse(r, &s.GID))
+		case "group":
+			var gid uint32
+			errs = append(errs, parse(r, &gid))
+			s.Groups = append(s.Groups, gid)
+		case "node":
+			s.Node = r.Value
+		case "script":
+			s.Script = r.Value
+		case "env":
+			s.Env = append(s.Env, r.Value)
+		default:
+			rest = append(rest, r)
+		}
+	}
+	return s, rest, errors.Join(errs...)
+}
+
+func parse(r wire.Record, into *uint32) error {
+	n, err := strconv.ParseUint(r.Value, 10, 32)
+	if err != nil {
+		return fmt.Errorf("internal error: record %s=%q is not a number", r.Key, r.Value)
+	}
+	*into = uint32(n)
+	return nil
+}
+
+// owned are prefixes of variables that belong to Slurm or to the process
+// manager that started the task. An image must not change them: a task with a
+// wrong rank or PMI descriptor hangs or harms its job.
+var owned = []string{"SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_", "BROLGA_", "_SLURM_", "SPANK_"}
+
+// Owns tells whether the variable is Slurm's or a process manager's.
+func Owns(variable string) bool {
+	for _, prefix := range owned {
+		if strings.HasPrefix(variable, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// ValidVariable tells whether name can be the name of an environment variable:
+// not empty, without "=" and control characters (environ(7)).
+func ValidVariable(name string) bool {
+	return name != "" && strings.IndexFunc(name, func(r rune) bool { return r == '=' || unicode.IsControl(r) }) < 0
+}

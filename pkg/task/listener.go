@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// Listener is the helper's end of the socket pair whose other end the tasks of
+// the step share. Each task sends one hello and takes one answer; answers are
+// alike, so it does not matter which task takes which.
+type Listener struct{ socket int }
+
+// Listen returns a listener on the socket, which it owns.
+func Listen(socket int) *Listener { return &Listener{socket} }
+
+// Hello is what a task says of itself. The receiver closes the files.
+type Hello struct {
+	// Namespace is the task's mount namespace, Cwd its working directory
+	// (O_PATH), both from before it joins the container.
+	Namespace, Cwd *os.File
+}
+
+// Close releases the descriptors.
+func (h *Hello) Close() error { return errors.Join(h.Namespace.Close(), h.Cwd.Close()) }
+
+// Next waits for the next hello. It returns [io.EOF] when no task can come any
+// more: all have got their answer or are dead.
+func (l *Listener) Next() (*Hello, error) {
+	data, control := make([]byte, 256), make([]byte, unix.CmsgSpace(2*4))
+	for {
+		n, controlled, _, _, err := unix.Recvmsg(l.socket, data, control, unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("receive from a task: %w", err)
+		case n == 0:
+			return nil, io.EOF
+		}
+		return parseHello(control[:controlled])
+	}
+}
+
+func parseHello(control []byte) (*Hello, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(messages) != 1 {
+		return nil, fmt.Errorf("internal error: hello without descriptors: %w", err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 2 {
+		return nil, fmt.Errorf("internal error: hello with %d descriptors: %w", len(fds), err)
+	}
+	return &Hello{
+		Namespace: os.NewFile(uintptr(fds[0]), "the task's mount namespace"),
+		Cwd:       os.NewFile(uintptr(fds[1]), "the task's working directory"),
+	}, nil
+}
+
+// Answer is what each task gets.
+type Answer struct {
+	text []byte
+	fds  []int
+}
+
+// Good returns the answer that lets tasks join the container and follow the
+// plan.
+func Good(c *container.Container, plan []wire.Record) (*Answer, error) {
+	data, err := wire.Marshal(plan)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := sealed("brolga-plan", data)
+	if err != nil {
+		return nil, err
+	}
+	text, err := wire.Marshal([]wire.Record{{Key: "ready", Value: "1"}})
+	return &Answer{text, []int{int(c.Namespace.Fd()), fd}}, err
+}
+
+// errorLimit is the length in bytes to which texts for tasks are cut: the shim
+// receives into a fixed buffer.
+const errorLimit = 3000
+
+// Bad returns the answer that makes tasks fail with the error.
+func Bad(err error) *Answer {
+	records := []wire.Record{{Key: "error", Value: cut(fault.Line(err))}}
+	if hint := fault.Hint(err); hint != "" {
+		records = append(records, wire.Record{Key: "hint", Value: cut(hint)})
+	}
+	text, err := wire.Marshal(records)
+	if err != nil {
+		text = []byte("error=internal error: unprintable error\x00")
+	}
+	return &Answer{text: text}
+}
+
+func cut(text string) string {
+	if len(text) > errorLimit {
+		return text[:errorLimit] + "..."
+	}
+	return text
+}
+
+// Send answers one task. A task that died meanwhile is no error.
+func (l *Listener) Send(a *Answer) error {
+	var rights []byte
+	if len(a.fds) > 0 {
+		rights = unix.UnixRights(a.fds...)
+	}
+	for {
+		err := unix.Sendmsg(l.socket, a.text, rights, nil, unix.MSG_NOSIGNAL)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err == nil, errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+			return nil
+		}
+		return fmt.Errorf("answer a task: %w", err)
+	}
+}
+
+// sealed returns a descriptor of a memory file that nobody can change.
+func sealed(name string, data []byte) (int, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, fmt.Errorf("make memory file: %w", err)
+	}
+	if _, err := unix.Pwrite(fd, data, 0); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("write memory file: %w", err)
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("seal memory file: %w", err)
+	}
+	return fd, nil
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package task answers the tasks of a step: each gets the container's mount
+// namespace and a plan, which is data, because the code that carries it out is
+// C between fork and execve. spank/PROTOCOL.md describes both messages.
+package task
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/slurm"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// NewPlan decides where tasks start and how their environment changes, and
+// returns the plan. Env is the step's environment, cwd its open working
+// directory on the host.
+func NewPlan(c *container.Container, s *specs.Process, r request.Request, user identity.User, env []string, cwd *os.File) ([]wire.Record, error) {
+	plan, err := workdir(c.Root, s.Cwd, r, user, cwd)
+	if err != nil {
+		return nil, err
+	}
+	return append(plan, environment(s.Env, r.Env, env)...), nil
+}
+
+// environment returns the changes to a task's environment. All of the step's
+// variables stay; the image's win, except those of Slurm and those the user
+// named.
+func environment(image []string, edits []option.EnvEdit, step []string) []wire.Record {
+	var plan []wire.Record
+	keep := map[string]bool{}
+	for _, e := range edits {
+		if e.Value == nil && has(step, e.Name) {
+			keep[e.Name] = true
+		}
+	}
+	for _, entry := range image {
+		name, _, ok := strings.Cut(entry, "=")
+		if !ok || !slurm.ValidVariable(name) || slurm.Owns(name) || keep[name] {
+			continue
+		}
+		plan = append(plan, wire.Record{Key: "set", Value: entry})
+	}
+	for _, e := range edits {
+		if e.Value != nil {
+			plan = append(plan, wire.Record{Key: "set", Value: e.Name + "=" + *e.Value})
+		}
+	}
+	return plan
+}
+
+func has(env []string, name string) bool {
+	for _, entry := range env {
+		if strings.HasPrefix(entry, name+"=") {
+			return true
+		}
+	}
+	return false
+}
+
+// workdir decides where tasks start: where the user said; else in the step's
+// working directory, if the container shows that same directory; else where
+// the image says.
+func workdir(root *os.File, image string, r request.Request, user identity.User, cwd *os.File) ([]wire.Record, error) {
+	if r.Workdir != "" {
+		if err := checkDirectory(root, r.Workdir, user, nil); err != nil {
+			return nil, fault.WithHint(fmt.Errorf("enter working directory %s: %w", r.Workdir, err),
+				"--"+option.Workdir+" names a directory in the container")
+		}
+		return startIn(r.Workdir), nil
+	}
+	if r.WorkdirFromJob {
+		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", cwd.Fd()))
+		if err == nil && checkDirectory(root, path, user, cwd) == nil {
+			return startIn(path), nil
+		}
+	}
+	if err := checkDirectory(root, image, user, nil); err != nil {
+		warning := fmt.Sprintf("cannot enter the image's working directory %s (%v); starting in /", image, err)
+		return append(startIn("/"), wire.Record{Key: "warning", Value: warning}), nil
+	}
+	return startIn(image), nil
+}
+
+func startIn(path string) []wire.Record { return []wire.Record{{Key: "workdir", Value: path}} }
+
+// checkDirectory tells why the user cannot work in a directory of the
+// container, or that it is not the same as another one.
+func checkDirectory(root *os.File, path string, user identity.User, same *os.File) error {
+	return user.Do(func() error {
+		f, err := pathrs.OpenatInRoot(root, path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return errors.New("no such directory in the container")
+		case errors.Is(err, fs.ErrPermission):
+			return errors.New("permission denied")
+		case err != nil:
+			return err
+		}
+		defer f.Close()
+		return checkOpenDirectory(f, same)
+	})
+}
+
+func checkOpenDirectory(f, same *os.File) error {
+	var st, want unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return errors.New("not a directory")
+	}
+	if err := unix.Faccessat(int(f.Fd()), ".", unix.X_OK, unix.AT_EACCESS); err != nil {
+		return errors.New("permission denied")
+	}
+	if same == nil {
+		return nil
+	}
+	if err := unix.Fstat(int(same.Fd()), &want); err != nil {
+		return err
+	}
+	if st.Dev != want.Dev || st.Ino != want.Ino {
+		return errors.New("another directory in the container")
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * job.c - facts of the step, from Slurm to the message for the library.
+ */
+#include "shim.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Step numbers with a meaning of their own (slurm/slurm.h). */
+#define STEP_BATCH 0xfffffffbu
+#define STEP_EXTERN 0xfffffffcu
+
+/* The extern step runs nothing of the user's. */
+bool job_is_container_step(spank_t sp)
+{
+	uint32_t step = 0;
+
+	return spank_get_item(sp, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step != STEP_EXTERN;
+}
+
+uint32_t job_local_tasks(spank_t sp)
+{
+	uint32_t tasks = 0;
+
+	return spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS ? tasks : 0;
+}
+
+/* Number of the calling task on this node, or -1. */
+int job_local_task(spank_t sp)
+{
+	int task = -1;
+
+	return spank_get_item(sp, S_TASK_ID, &task) == ESPANK_SUCCESS ? task : -1;
+}
+
+static int add_number(struct message *m, spank_t sp, spank_item_t item, const char *key)
+{
+	uint32_t value = 0; /* uid_t and gid_t are 32 bits wide on Linux */
+
+	if (spank_get_item(sp, item, &value) != ESPANK_SUCCESS)
+		return -1;
+	message_add_number(m, key, value);
+	return 0;
+}
+
+static int add_groups(struct message *m, spank_t sp)
+{
+	gid_t *groups = NULL;
+	int count = 0;
+
+	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &count) != ESPANK_SUCCESS)
+		return -1;
+	for (int i = 0; i < count; i++)
+		message_add_number(m, "group", groups[i]);
+	return 0;
+}
+
+/*
+ * The script of a batch step is the first argument, in slurmd's spool directory;
+ * slurmd wrote it there and named it, so the path can be trusted.
+ */
+static int add_script(struct message *m, spank_t sp)
+{
+	uint32_t step = 0;
+	char **arguments = NULL;
+	int count = 0;
+
+	if (spank_get_item(sp, S_JOB_STEPID, &step) != ESPANK_SUCCESS)
+		return -1;
+	if (step != STEP_BATCH)
+		return 0;
+	if (spank_get_item(sp, S_JOB_ARGV, &count, &arguments) != ESPANK_SUCCESS || count < 1)
+		return -1;
+	message_add(m, "script", arguments[0]);
+	return 0;
+}
+
+void job_add_environment(struct message *m, char **environment)
+{
+	for (; environment && *environment; environment++)
+		message_add(m, "env", *environment);
+}
+
+/* Adds all that the library is told of the step; remote context only. */
+int job_add_facts(struct message *m, spank_t sp)
+{
+	static const struct {
+		spank_item_t item;
+		const char *key;
+	} numbers[] = {
+		{ S_JOB_ID, "job" },  { S_JOB_STEPID, "step" }, { S_JOB_LOCAL_TASK_COUNT, "tasks" },
+		{ S_JOB_UID, "uid" }, { S_JOB_GID, "gid" },
+	};
+	const char *node = getenv("SLURMD_NODENAME");
+	char **environment = NULL;
+
+	for (size_t i = 0; i < COUNT(numbers); i++)
+		if (add_number(m, sp, numbers[i].item, numbers[i].key) < 0)
+			return -1;
+	if (add_groups(m, sp) < 0 || add_script(m, sp) < 0)
+		return -1;
+	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
+		return -1;
+	message_add(m, "node", node ? node : "");
+	job_add_environment(m, environment);
+	return 0;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * join.c - brings one task into the container of its step.
+ *
+ * Everything here runs in a child of slurmstepd between fork(2) and execve(2).
+ * It allocates nothing, takes no lock, starts no thread and never calls Go.
+ * (spank_setenv allocates; Slurm's own code does in this place too.)
+ *
+ * The capabilities that entering a mount namespace needs survive slurmstepd's
+ * change to the user because of PR_SET_KEEPCAPS, and are given up for good
+ * before the user's program runs: a task never runs user code with them.
+ */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* setns(2) to a mount namespace asks for both. */
+#define JOIN_CAPABILITIES ((1u << CAP_SYS_ADMIN) | (1u << CAP_SYS_CHROOT))
+
+__attribute__((format(printf, 2, 3))) static int fail(struct join_error *error, const char *format,
+						      ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(error->text, sizeof(error->text), format, arguments);
+	va_end(arguments);
+	return -1;
+}
+
+#define fail_errno(error, format, ...) fail(error, format ": %s", ##__VA_ARGS__, strerror(errno))
+
+/* Fails in the way that the helper or the library answered. */
+static int fail_answer(struct join_error *error, const char *text, const char *hint)
+{
+	error->shared = true;
+	snprintf(error->hint, sizeof(error->hint), "%s", hint ? hint : "");
+	return fail(error, "%s", text);
+}
+
+static int set_capabilities(unsigned int low)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { { .effective = low, .permitted = low } };
+
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+static int clear_inheritable(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { { 0 } };
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -1;
+	data[0].inheritable = data[1].inheritable = 0;
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+/*
+ * Identity: root with all capabilities, of which slurmstepd still needs SETUID
+ * and SETGID: the bounding set does not take those it has, only those that an
+ * execve(2) could bring back.
+ */
+int join_prepare(struct join_error *error)
+{
+	/* proctrack/linuxproc does not kill processes named slurmstepd, and this
+	 * one may wait for a long pull. */
+	prctl(PR_SET_NAME, "brolga-task");
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return fail_errno(error, "clear ambient capabilities");
+	if (clear_inheritable() < 0)
+		return fail_errno(error, "clear inheritable capabilities");
+	/* The first number that the kernel does not know gives EINVAL. */
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap) < 0)
+			return fail_errno(error, "drop capability %d from the bounding set", cap);
+	if (prctl(PR_SET_KEEPCAPS, 1) < 0)
+		return fail_errno(error, "keep capabilities for joining");
+	return 0;
+}
+
+/*
+ * Tells the helper where this task is: its mount namespace, which differs from
+ * slurmstepd's under job_container/tmpfs, and its working directory.
+ */
+static int send_hello(int socket, struct join_error *error)
+{
+	autoclose int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	autoclose int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	static const char text[] = "hello=1";
+	struct iovec data = { .iov_base = (char *)text, .iov_len = sizeof(text) };
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(2 * sizeof(int))];
+	} control = { 0 };
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+
+	if (ns < 0)
+		return fail_errno(error, "open /proc/self/ns/mnt");
+	if (cwd < 0)
+		return fail_errno(error, "open the working directory");
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(2 * sizeof(int));
+	memcpy(CMSG_DATA(&control.header), (int[]){ ns, cwd }, 2 * sizeof(int));
+	/* EPIPE: the helper is gone; what it answered before may still be there. */
+	while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			return errno == EPIPE ? 0 : fail_errno(error, "send to the helper");
+	return 0;
+}
+
+struct answer {
+	char text[ANSWER_MAX];
+	ssize_t length;
+	int ns;
+	int plan;
+};
+
+/* Descriptors come only with a good answer, and then both. */
+static void take_descriptors(struct msghdr *message, struct answer *answer)
+{
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	int fds[2];
+
+	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+	    header->cmsg_len != CMSG_LEN(sizeof(fds)))
+		return;
+	memcpy(fds, CMSG_DATA(header), sizeof(fds));
+	answer->ns = fds[0];
+	answer->plan = fds[1];
+}
+
+/* Waits for the helper: this is where a task waits while an image is pulled. */
+static int receive_answer(int socket, struct answer *answer, struct join_error *error)
+{
+	struct iovec data = { .iov_base = answer->text, .iov_len = sizeof(answer->text) };
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+
+	do {
+		answer->length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+	} while (answer->length < 0 && errno == EINTR);
+	if (answer->length < 0 && errno != ECONNRESET)
+		return fail_errno(error, "receive from the helper");
+	if (answer->length <= 0)
+		return fail_answer(
+			error, "the helper ended without an answer",
+			"it was killed, perhaps for lack of memory; the node's kernel log tells");
+	take_descriptors(&message, answer);
+	return 0;
+}
+
+static int check_answer(const struct answer *answer, struct join_error *error)
+{
+	const char *at = answer->text, *end = answer->text + answer->length;
+	const char *key, *value, *text = NULL, *hint = NULL;
+	size_t length;
+
+	while ((value = record_next(&at, end, &key, &length))) {
+		if (record_is(key, length, "error"))
+			text = value;
+		else if (record_is(key, length, "hint"))
+			hint = value;
+	}
+	if (text)
+		return fail_answer(error, text, hint);
+	if (answer->ns < 0 || answer->plan < 0)
+		return fail(error, "internal error: the helper answered without a container");
+	return 0;
+}
+
+/* Plan records that change the task's environment or tell the user something. */
+static void apply_record(spank_t sp, bool reports, const char *key, size_t length,
+			 const char *value)
+{
+	static char name[4096];
+	const char *equals = strchr(value, '=');
+
+	if (record_is(key, length, "set") && equals && (size_t)(equals - value) < sizeof(name)) {
+		memcpy(name, value, (size_t)(equals - value));
+		name[equals - value] = '\0';
+		spank_setenv(sp, name, equals + 1, 1);
+	} else if (record_is(key, length, "unset")) {
+		spank_unsetenv(sp, value);
+	} else if (record_is(key, length, "warning") && reports) {
+		slurm_spank_log("brolga: warning: %s", value);
+	} else if (record_is(key, length, "info") && reports) {
+		slurm_info("brolga: %s", value);
+	} else if (record_is(key, length, "debug") && reports) {
+		slurm_debug("brolga: %s", value);
+	}
+}
+
+/*
+ * Carries out the plan. It is mapped, not read: all tasks share one descriptor
+ * and so one file position.
+ */
+static int apply_plan(spank_t sp, const struct answer *answer, bool reports,
+		      struct join_error *error)
+{
+	struct stat status;
+	const char *plan, *at, *end, *key, *value, *workdir = "/";
+	size_t length;
+
+	if (fstat(answer->plan, &status) < 0 || status.st_size <= 0)
+		return fail(error, "internal error: the helper's plan is empty");
+	plan = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, answer->plan, 0);
+	if (plan == MAP_FAILED)
+		return fail_errno(error, "map the helper's plan");
+	at = plan;
+	end = plan + status.st_size;
+	while ((value = record_next(&at, end, &key, &length))) {
+		if (record_is(key, length, "workdir"))
+			workdir = value;
+		else
+			apply_record(sp, reports, key, length, value);
+	}
+	if (at != end)
+		return fail(error, "internal error: the helper's plan is malformed");
+	/* The mapping is left to execve(2): workdir points into it. */
+	if (chdir(workdir) < 0)
+		return fail_errno(error, "enter working directory %s", workdir);
+	return 0;
+}
+
+static int enter_namespace(int ns, struct join_error *error)
+{
+	if (set_capabilities(JOIN_CAPABILITIES) < 0)
+		return fail_errno(error, "raise the capabilities for joining");
+	if (setns(ns, CLONE_NEWNS) < 0)
+		return fail_errno(error, "join the container's mount namespace");
+	/* From here on all paths are the image's: nothing below is trusted. */
+	if (set_capabilities(0) < 0)
+		return fail_errno(error, "drop capabilities");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return fail_errno(error, "set no_new_privs");
+	return 0;
+}
+
+/*
+ * Identity: the job's user, with the capabilities that join_prepare kept. The
+ * helper may answer with an error; reports says whether this task is the one
+ * that repeats the helper's messages to the user.
+ */
+int join_container(spank_t sp, int socket, bool reports, struct join_error *error)
+{
+	static struct answer answer = { .ns = -1, .plan = -1 };
+
+	if (send_hello(socket, error) < 0 || receive_answer(socket, &answer, error) < 0)
+		return -1;
+	if (check_answer(&answer, error) < 0 || enter_namespace(answer.ns, error) < 0)
+		return -1;
+	return apply_plan(sp, &answer, reports, error);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * options.c - registers the options of the generated table and keeps what was
+ * given. Values are not looked at here: pkg/request does that.
+ */
+#include "shim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * One row: the option, its argument (NULL for a flag), its help text and the
+ * environment variable that does the same (NULL if there is none).
+ */
+static const struct {
+	const char *name;
+	const char *argument;
+	const char *usage;
+	const char *variable;
+} table[] = {
+#include "options.inc"
+};
+
+/* What was given, by row; NULL where an option was not. Owned here. */
+static char *values[COUNT(table)];
+
+/*
+ * Slurm calls this several times for one option: sbatch for the script's lines,
+ * the environment and the command line, slurmstepd up to 23.02 for the launch
+ * message and the environment. The last value is the one that counts. In
+ * slurmstepd a failure would be logged and then ignored, so nothing fails here;
+ * a value that could not be kept makes the message fail later.
+ */
+static int option_given(int row, const char *value, int remote)
+{
+	(void)remote;
+	free(values[row]);
+	values[row] = strdup(value ? value : "");
+	return values[row] ? 0 : -1;
+}
+
+int options_register(spank_t sp)
+{
+	for (size_t i = 0; i < COUNT(table); i++) {
+		struct spank_option option = {
+			.name = (char *)table[i].name,
+			.arginfo = (char *)table[i].argument,
+			.usage = (char *)table[i].usage,
+			.has_arg = table[i].argument != NULL,
+			.val = (int)i,
+			.cb = option_given,
+		};
+
+		if (spank_option_register(sp, &option) != ESPANK_SUCCESS) {
+			slurm_error(
+				"brolga: register option --%s: is another container plugin loaded?",
+				table[i].name);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+bool options_given(void)
+{
+	for (size_t i = 0; i < COUNT(table); i++)
+		if (values[i])
+			return true;
+	return false;
+}
+
+static bool variable_is_set(spank_t sp, const char *name)
+{
+	char value[1];
+	spank_err_t rc;
+
+	if (spank_context() != S_CTX_REMOTE)
+		return getenv(name) != NULL;
+	rc = spank_getenv(sp, name, value, sizeof(value));
+	return rc == ESPANK_SUCCESS || rc == ESPANK_NOSPACE;
+}
+
+/* Tells whether a variable of the table asks for a container. */
+bool options_in_environment(spank_t sp)
+{
+	for (size_t i = 0; i < COUNT(table); i++)
+		if (table[i].variable && variable_is_set(sp, table[i].variable))
+			return true;
+	return false;
+}
+
+void options_add(struct message *m)
+{
+	for (size_t i = 0; i < COUNT(table); i++) {
+		if (!values[i])
+			continue;
+		message_add(m, "option", table[i].name);
+		/* Slurm passes "(null)" or nothing for a flag, depending on its version. */
+		message_add(m, "value", table[i].argument ? values[i] : "");
+	}
+}
+
+void options_free(void)
+{
+	for (size_t i = 0; i < COUNT(table); i++) {
+		free(values[i]);
+		values[i] = NULL;
+	}
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plugin.c - the callbacks of the SPANK plugin, and nothing else.
+ *
+ * All of them return 0 or -1. A positive value would make Slurm before 25.05 log
+ * a failure and then run the task on the host. In slurmstepd the callbacks that
+ * run before tasks are forked always return 0 and remember what went wrong: a
+ * failure there would drain the node for a batch job, and srun before 23.11
+ * would exit 0. task_init fails instead, per task and with words.
+ */
+#include "shim.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+SPANK_PLUGIN(brolga, 1)
+
+extern char **environ;
+
+/* What slurmstepd knows of its step's container. */
+static struct {
+	bool wanted;
+	int socket; /* the tasks' end of the pair, the helper has the other */
+	uint32_t forked;
+	char reply[ANSWER_MAX]; /* of the library, when it failed */
+	bool failed;
+} step = { .socket = -1 };
+
+/* The site configuration that plugstack.conf names, or NULL. */
+static const char *config_path;
+
+static int parse_arguments(int ac, char **av)
+{
+	for (int i = 0; i < ac; i++) {
+		if (strncmp(av[i], "config=/", strlen("config=/")) == 0) {
+			config_path = av[i] + strlen("config=");
+			continue;
+		}
+		slurm_error("brolga: plugstack.conf: unknown argument \"%s\": want config=/PATH",
+			    av[i]);
+		return -1;
+	}
+	return 0;
+}
+
+static bool in_submit_context(void)
+{
+	return spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR;
+}
+
+/* Finds a record in a reply, which is padded with NUL. */
+static const char *reply_find(const char *reply, size_t size, const char *name)
+{
+	const char *at = reply, *key, *value;
+	size_t length;
+
+	while ((value = record_next(&at, reply + size, &key, &length)))
+		if (record_is(key, length, name))
+			return value;
+	return NULL;
+}
+
+static void report(const char *error, const char *hint)
+{
+	slurm_error("brolga: error: %s", error ? error : "internal error: no reason was given");
+	if (hint && *hint)
+		slurm_error("brolga: hint: %s", hint);
+}
+
+/*
+ * slurm_spank_init - register the options.
+ *
+ * Process:  srun, sbatch, salloc, slurmd, slurmstepd of every step.
+ * Identity: the user; root in slurmd and slurmstepd.
+ * Go:       not loaded.
+ * Failure:  ends srun, sbatch and salloc. Ignored in slurmstepd, see above.
+ */
+int slurm_spank_init(spank_t sp, int ac, char **av)
+{
+	int rc;
+
+	if (!in_submit_context() && spank_context() != S_CTX_REMOTE)
+		return 0;
+	rc = parse_arguments(ac, av);
+	if (rc == 0)
+		rc = options_register(sp);
+	if (rc < 0 && spank_context() == S_CTX_REMOTE) {
+		snprintf(step.reply, sizeof(step.reply),
+			 "error=the plugin is misconfigured on this node, see slurmd's log");
+		step.failed = true;
+		return 0;
+	}
+	return rc;
+}
+
+static void add_request(struct message *m, const char *context)
+{
+	message_add(m, "context", context);
+	if (config_path)
+		message_add(m, "config", config_path);
+	options_add(m);
+}
+
+/* In srun, sbatch and salloc: say no before anything is submitted. */
+static int submit(void)
+{
+	static char reply[ANSWER_MAX];
+	const char *at = reply, *key, *value;
+	struct message m = { 0 };
+	size_t length;
+	int rc;
+
+	add_request(&m, "submit");
+	job_add_environment(&m, environ);
+	rc = library_submit(&m, reply, sizeof(reply));
+	message_free(&m);
+	if (rc < 0) {
+		if (!reply_find(reply, sizeof(reply), "reported"))
+			report(reply_find(reply, sizeof(reply), "error"),
+			       reply_find(reply, sizeof(reply), "hint"));
+		return -1;
+	}
+	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
+		if (record_is(key, length, "env"))
+			putenv((char *)value); /* reply is static: it stays valid */
+	return 0;
+}
+
+/* In slurmstepd: start the helper, which works while Slurm starts the tasks. */
+static int start(spank_t sp, char *reply, size_t size)
+{
+	struct message m = { 0 };
+	int pair[2];
+	int rc = -1;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		snprintf(reply, size, "error=make a socket pair: %m");
+		return -1;
+	}
+	add_request(&m, "node");
+	if (job_add_facts(&m, sp) < 0)
+		snprintf(reply, size, "error=Slurm does not tell the facts of this step");
+	else
+		rc = library_start(&m, pair[1], reply, size);
+	message_free(&m);
+	/* Only the helper may hold its end: tasks learn of its death by that. */
+	close(pair[1]);
+	step.socket = pair[0];
+	return rc;
+}
+
+/*
+ * slurm_spank_init_post_opt - all options are known: check them or act on them.
+ *
+ * Process:  srun, sbatch, salloc; slurmstepd of every step, before tasks exist.
+ * Identity: the user; root in slurmstepd.
+ * Go:       loaded and called, if a container was asked for.
+ * Failure:  ends srun, sbatch and salloc; remembered in slurmstepd.
+ */
+int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
+{
+	(void)ac, (void)av;
+
+	if (!options_given() && !options_in_environment(sp))
+		return 0;
+	if (in_submit_context())
+		return submit();
+	if (spank_context() != S_CTX_REMOTE || !job_is_container_step(sp))
+		return 0;
+	step.wanted = true;
+	if (!step.failed && start(sp, step.reply, sizeof(step.reply)) < 0)
+		step.failed = true;
+	return 0;
+}
+
+/*
+ * slurm_spank_task_post_fork - give up slurmstepd's end of the socket pair.
+ *
+ * The helper ends when the last task has let go of it, not when the step does.
+ * All tasks are forked before this is called for the first of them.
+ *
+ * Process:  slurmstepd, once per task.
+ * Identity: root.
+ * Go:       not called.
+ * Failure:  none.
+ */
+int slurm_spank_task_post_fork(spank_t sp, int ac, char **av)
+{
+	(void)ac, (void)av;
+
+	if (step.wanted && ++step.forked == job_local_tasks(sp))
+		close_fd(&step.socket);
+	return 0;
+}
+
+/* A task's failure. Tasks that fail alike leave the words to the first. */
+static int task_failed(spank_t sp, const struct join_error *error)
+{
+	if (!error->shared || job_local_task(sp) <= 0)
+		report(error->text, error->hint);
+	return -1;
+}
+
+/*
+ * slurm_spank_task_init_privileged - make sure that nothing can be gained later.
+ *
+ * Process:  child of slurmstepd, one per task, not in its cgroups yet.
+ * Identity: root.
+ * Go:       never. The child is a fork of slurmstepd and has no Go threads.
+ * Failure:  a negative value ends the task, and srun reports it.
+ */
+int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
+{
+	static struct join_error error;
+
+	(void)ac, (void)av;
+
+	if (!step.wanted || step.failed)
+		return 0;
+	return join_prepare(&error) < 0 ? task_failed(sp, &error) : 0;
+}
+
+/*
+ * slurm_spank_task_init - move one task into the container of its step.
+ *
+ * Process:  child of slurmstepd, one per task; execve(2) of the user's command
+ *           comes next.
+ * Identity: the job's user, with the capabilities kept for joining.
+ * Go:       never. The child is a fork of slurmstepd and has no Go threads.
+ * Failure:  a negative value ends the task, and srun reports it.
+ */
+int slurm_spank_task_init(spank_t sp, int ac, char **av)
+{
+	static struct join_error error;
+
+	(void)ac, (void)av;
+
+	if (!step.wanted)
+		return 0;
+	if (step.failed) {
+		const char *text = reply_find(step.reply, sizeof(step.reply), "error");
+		const char *hint = reply_find(step.reply, sizeof(step.reply), "hint");
+
+		if (job_local_task(sp) <= 0)
+			report(text, hint);
+		return -1;
+	}
+	if (join_container(sp, step.socket, job_local_task(sp) == 0, &error) < 0)
+		return task_failed(sp, &error);
+	return 0;
+}
+
+/*
+ * slurm_spank_exit - let go of what is left. Slurm unloads the plugin next.
+ *
+ * Process:  all that called slurm_spank_init.
+ * Identity: the user; root in slurmstepd.
+ * Go:       not called.
+ * Failure:  only logged.
+ */
+int slurm_spank_exit(spank_t sp, int ac, char **av)
+{
+	(void)sp, (void)ac, (void)av;
+
+	close_fd(&step.socket);
+	options_free();
+	return 0;
+}

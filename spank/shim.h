@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shim.h - what the files of the shim share.
+ *
+ * The shim decides nothing. It hands option strings and job facts to the
+ * library (library.c), which starts the helper, and later carries out the plan
+ * that the helper answers each task with (join.c). PROTOCOL.md describes both
+ * messages.
+ */
+#ifndef BROLGA_SHIM_H
+#define BROLGA_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <slurm/spank.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Longest answer of the library or the helper: an error and a hint. */
+#define ANSWER_MAX 8192
+
+#define autoclose __attribute__((cleanup(close_fd)))
+void close_fd(int *fd);
+
+/* ---- wire.c: NUL-terminated key=value records ---- */
+
+/* A growing message. Zero-initialise it; message_free releases it. */
+struct message {
+	char *data;
+	size_t length;
+	size_t size;
+	bool failed; /* no memory, or a value longer than a message may be */
+};
+
+void message_add(struct message *m, const char *key, const char *value);
+void message_add_number(struct message *m, const char *key, unsigned long value);
+void message_free(struct message *m);
+
+/*
+ * Iterates over the records in [*at, end). Returns the value of the next record
+ * and stores its key's length in *key_length, the key starting at *key; returns
+ * NULL at the end or where the message is malformed (*at != end then).
+ */
+const char *record_next(const char **at, const char *end, const char **key, size_t *key_length);
+
+/* Tells whether the key of a record that record_next returned is name. */
+bool record_is(const char *key, size_t key_length, const char *name);
+
+/* ---- options.c: what srun, sbatch and salloc understand ---- */
+
+int options_register(spank_t sp);
+bool options_given(void);
+bool options_in_environment(spank_t sp);
+void options_add(struct message *m);
+void options_free(void);
+
+/* ---- job.c: facts of the step ---- */
+
+bool job_is_container_step(spank_t sp);
+int job_add_facts(struct message *m, spank_t sp);
+void job_add_environment(struct message *m, char **environment);
+uint32_t job_local_tasks(spank_t sp);
+int job_local_task(spank_t sp);
+
+/* ---- library.c: libbrolga.so ---- */
+
+/*
+ * Calls into the library, which is loaded on first use and stays. Both write
+ * records to reply and return 0, or write the records "error" and perhaps "hint"
+ * and return -1.
+ */
+int library_submit(const struct message *m, char *reply, size_t size);
+int library_start(const struct message *m, int socket, char *reply, size_t size);
+
+/* ---- join.c: between fork(2) and execve(2) ---- */
+
+struct join_error {
+	char text[ANSWER_MAX];
+	char hint[ANSWER_MAX];
+	bool shared; /* all tasks of the node fail alike: one of them reports it */
+};
+
+int join_prepare(struct join_error *error);
+int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
+
+#endif

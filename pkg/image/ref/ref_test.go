@@ -57,7 +57,7 @@ func TestParse(t *testing.T) {
 		{in: "host.example/", err: "repository is missing"},
 		{in: "#x", err: `registry ""`},
 		{in: "nvcr#x", err: `registry "nvcr"`},
-		{in: "a#b#c", err: "repository"},
+		{in: "a.b#b#c", err: "repository"},
 		{in: "-x.example/app", err: "registry"},
 		{in: "a//b", err: "repository"},
 		{in: "a/../b", err: "repository"},

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/squash"
+	"github.com/brolga-hpc/brolga/pkg/image/store"
+)
+
+// runConvert adds an image to the store. It is internal: package image calls it,
+// as the store owner.
+//
+//	brolga convert [--config FILE] NAME MANIFEST-DIGEST
+//
+// Descriptor 3 is the manifest, 4 the configuration, 5 and following are the
+// layers in the manifest's order. They belong to the user and may change while
+// they are read. If the store has the image, or gets it from another process
+// meanwhile, there is nothing to do.
+func runConvert(ctx context.Context, v verb, args []string) error {
+	fs := v.flags()
+	configPath := configFlag(fs)
+	if err := v.parse(fs, args, 2, 2); err != nil {
+		return err
+	}
+	conf, err := loadConfig(*configPath)
+	if err != nil {
+		return err
+	}
+	r, err := ref.Parse(fs.Arg(0))
+	if err != nil {
+		return err
+	}
+	st, owner, err := openStore(conf)
+	if err != nil {
+		return err
+	}
+	if uint32(os.Geteuid()) != owner {
+		return fault.WithHint(fmt.Errorf("convert %s: not the store owner, %s", r, conf.StoreOwner), "this is called where an image is used; there is no need to call it")
+	}
+	if err := confine(); err != nil {
+		return fmt.Errorf("convert %s: %w", r, err)
+	}
+	if err := convert(ctx, conf, st, r, fs.Arg(1)); err != nil {
+		return fmt.Errorf("convert %s: %w", r, err)
+	}
+	return nil
+}
+
+// confine gives up what a conversion does not need, before it reads what a user
+// wrote.
+func confine() error {
+	none := unix.Rlimit{}
+	return errors.Join(
+		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+		unix.Setrlimit(unix.RLIMIT_CORE, &none),
+		unix.Setpriority(unix.PRIO_PROCESS, 0, 5),
+	)
+}
+
+func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref, digest string) error {
+	if err := errors.Join(st.Check(), st.Init()); err != nil {
+		return err
+	}
+	lock, err := st.Lock(ctx, digest)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if st.Has(digest) {
+		return nil
+	}
+	in, err := readInput(digest)
+	if err != nil {
+		return err
+	}
+	meta, err := readMeta(in.Config, r)
+	if err != nil {
+		return err
+	}
+	draft, err := st.Draft(digest)
+	if err != nil {
+		return err
+	}
+	defer draft.Discard()
+	if err := squash.Convert(ctx, in, draft.Path(), conf.Sqfstar, squash.DefaultLimits); err != nil {
+		return err
+	}
+	return draft.Publish(meta)
+}
+
+// readInput reads manifest and configuration and collects the layers.
+func readInput(digest string) (squash.Input, error) {
+	manifest, err := readDescriptor(3)
+	if err != nil {
+		return squash.Input{}, fmt.Errorf("read manifest: %w", err)
+	}
+	if got := layout.Digest(manifest); got != digest {
+		return squash.Input{}, fmt.Errorf("manifest %s is corrupt: its content has digest %s", digest, got)
+	}
+	m, index, err := layout.Parse(manifest)
+	if err == nil && index != nil {
+		err = errors.New("it is an index")
+	}
+	if err != nil {
+		return squash.Input{}, fmt.Errorf("read manifest %s: %w", digest, err)
+	}
+	in := squash.Input{Manifest: m}
+	if in.Config, err = readDescriptor(4); err != nil {
+		return squash.Input{}, fmt.Errorf("read configuration: %w", err)
+	}
+	for i, d := range m.Layers {
+		in.Layers = append(in.Layers, os.NewFile(uintptr(5+i), d.Digest))
+	}
+	return in, nil
+}
+
+func readDescriptor(fd uintptr) ([]byte, error) {
+	f := os.NewFile(fd, "")
+	if f == nil {
+		return nil, fmt.Errorf("descriptor %d is not open", fd)
+	}
+	return io.ReadAll(io.NewSectionReader(f, 0, layout.MaxManifest))
+}
+
+// readMeta takes from an image's configuration what the store keeps.
+func readMeta(raw []byte, r ref.Ref) (store.Meta, error) {
+	var doc struct {
+		layout.Platform
+		Config struct {
+			Env        []string
+			WorkingDir string
+			Entrypoint []string
+			Cmd        []string
+			User       string
+			Labels     map[string]string
+		}
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return store.Meta{}, fmt.Errorf("read configuration: %w", err)
+	}
+	if host := layout.Host(); !host.Runs(doc.Platform) {
+		return store.Meta{}, fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, host, doc.Platform)
+	}
+	for _, s := range append(append(doc.Config.Env, doc.Config.Entrypoint...), doc.Config.Cmd...) {
+		if strings.Contains(s, "\x00") {
+			return store.Meta{}, errors.New("read configuration: a zero byte in the environment or command")
+		}
+	}
+	return store.Meta{
+		Name:     r.String(),
+		Platform: doc.Platform.String(),
+		Created:  time.Now().UTC().Truncate(time.Second),
+		Config:   store.Config(doc.Config),
+	}, nil
+}

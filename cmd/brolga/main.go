@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Brolga manages the images that srun --container-image runs.
+//
+// It works as the user who calls it, with that user's credentials and cache, and
+// needs no privilege. The compute nodes call it too: as the user to pull, as the
+// store owner to convert.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
+)
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1 // the error was printed
+	exitUsage   = 2 // the command line was wrong
+)
+
+// verb is one thing that brolga does. Its run function is in the file of the
+// same name.
+type verb struct {
+	name  string
+	args  string
+	usage string
+	run   func(ctx context.Context, v verb, args []string) error
+}
+
+// verbs are shown in this order by brolga help; those without usage are not.
+func verbs() []verb {
+	return []verb{
+		{"pull", "[--quiet] IMAGE", "fetch an image into your cache", runPull},
+		{"images", "[--json] [--store]", "list the images in your cache, or in the store", runImages},
+		{"rmi", "[--store] IMAGE...", "remove images from your cache, or from the store", runRmi},
+		{"version", "", "print the version", runVersion},
+		{"help", "", "print this text", runHelp},
+		{"convert", "", "", runConvert}, // internal: see convert.go
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		help(os.Stderr)
+		return exitUsage
+	}
+	name := args[0]
+	if name == "-h" || name == "--help" {
+		name = "help"
+	}
+	for _, v := range verbs() {
+		if v.name == name {
+			return report(v.run(ctx, v, args[1:]))
+		}
+	}
+	return report(usagef("%s is not a command of brolga", fault.Line(fmt.Errorf("%q", name))))
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fault.WithHint(fmt.Errorf(format, args...), `"brolga help" lists the commands`)}
+}
+
+func (u usageError) Unwrap() error { return u.error }
+
+// report prints err and returns the exit status it means.
+func report(err error) int {
+	var usage usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	}
+	fmt.Fprint(os.Stderr, fault.Format("brolga: ", err))
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// flags returns the flag set of a verb. Its usage is printed for --help alone;
+// a mistake is reported in one line like any other.
+func (v verb) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet(v.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	return fs
+}
+
+// parse parses the arguments of a verb, of which min to max remain.
+func (v verb) parse(fs *flag.FlagSet, args []string, min, max int) error {
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Printf("usage: brolga %s %s\n\n%s\n\n", v.name, v.args, v.usage)
+		fs.SetOutput(os.Stdout)
+		fs.PrintDefaults()
+		return err
+	}
+	if err != nil {
+		return usagef("%s: %w", v.name, err)
+	}
+	if n := fs.NArg(); n < min || n > max {
+		return usagef("%s: want %s", v.name, v.args)
+	}
+	return nil
+}
+
+func runHelp(_ context.Context, _ verb, _ []string) error {
+	help(os.Stdout)
+	return nil
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, "usage: brolga COMMAND [ARGUMENT...]\n\n")
+	for _, v := range verbs() {
+		if v.usage != "" {
+			fmt.Fprintf(w, "  %-8s %-20s %s\n", v.name, v.args, v.usage)
+		}
+	}
+	fmt.Fprint(w, "\n\"brolga COMMAND --help\" lists the options of a command.\n")
+}

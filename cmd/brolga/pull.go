@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/brolga-hpc/brolga/pkg/image/pull"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/store"
+)
+
+// runPull fetches an image into the user's cache. Layers of an image that the
+// store has are not fetched. The last line of standard output is the image's
+// name with its digest.
+func runPull(ctx context.Context, v verb, args []string) error {
+	fs := v.flags()
+	configPath := configFlag(fs)
+	quiet := fs.Bool("quiet", false, "show no progress")
+	if err := v.parse(fs, args, 1, 1); err != nil {
+		return err
+	}
+	conf, err := loadConfig(*configPath)
+	if err != nil {
+		return err
+	}
+	r, err := ref.Parse(fs.Arg(0))
+	if err != nil {
+		return err
+	}
+	dir, err := cacheDir(conf)
+	if err != nil {
+		return err
+	}
+	o := pull.Options{
+		Ref:      r,
+		Layout:   dir,
+		Have:     store.New(conf.Store, 0).Has, // says nothing about who may use it
+		Insecure: conf.Insecure,
+	}
+	if !*quiet {
+		o.Progress = pull.NewProgress(os.Stderr)
+	}
+	res, err := pull.Pull(ctx, o)
+	if err != nil {
+		return err
+	}
+	r.Digest = res.Digest
+	fmt.Println(r)
+	return nil
+}

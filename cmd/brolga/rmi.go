@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/store"
+)
+
+// runRmi removes images from the user's cache, or, for root and the store
+// owner, from the store. An image is named by reference or digest. Steps that
+// use an image keep it.
+func runRmi(ctx context.Context, v verb, args []string) error {
+	fs := v.flags()
+	configPath := configFlag(fs)
+	ofStore := fs.Bool("store", false, "remove from the store, as root or its owner")
+	if err := v.parse(fs, args, 1, math.MaxInt); err != nil {
+		return err
+	}
+	conf, err := loadConfig(*configPath)
+	if err != nil {
+		return err
+	}
+	remove := removeCached
+	if *ofStore {
+		remove = removeStored
+	}
+	var errs []error
+	for _, name := range fs.Args() {
+		if err := remove(ctx, conf, name); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", printable(name), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// matcher returns a function that says whether name means an image.
+func matcher(name string) (func(reference, digest string) bool, error) {
+	if ref.IsDigest(name) {
+		return func(_, digest string) bool { return digest == name }, nil
+	}
+	r, err := ref.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	return func(reference, _ string) bool { return reference == r.String() }, nil
+}
+
+func removeStored(ctx context.Context, conf config.Config, name string) error {
+	match, err := matcher(name)
+	if err != nil {
+		return err
+	}
+	st, _, err := openStore(conf)
+	if err != nil {
+		return err
+	}
+	all, err := st.List()
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, m := range all {
+		if match(m.Name, m.Digest) {
+			found = true
+			if err := removeLocked(ctx, st, m.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	if !found {
+		return store.ErrNotFound
+	}
+	return nil
+}
+
+func removeLocked(ctx context.Context, st *store.Store, digest string) error {
+	lock, err := st.Lock(ctx, digest)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return st.Remove(digest)
+}
+
+func removeCached(ctx context.Context, conf config.Config, name string) error {
+	match, err := matcher(name)
+	if err != nil {
+		return err
+	}
+	dir, err := cacheDir(conf)
+	if err != nil {
+		return err
+	}
+	l, err := layout.Open(dir)
+	if err != nil {
+		return err
+	}
+	found := false
+	err = l.Prune(ctx, func(d layout.Descriptor) bool {
+		gone := match(d.Annotations[layout.RefName], d.Digest)
+		found = found || gone
+		return gone
+	})
+	if err == nil && !found {
+		err = layout.ErrNotFound
+	}
+	return err
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package image gets the image that a job step wants, as a squashfs that the
+// kernel may mount.
+//
+// [Get] is for the helper on a compute node, which is root. What is done for the
+// user is done as the user, and what is done with untrusted bytes is done as the
+// store owner:
+//
+//	as the user         read the manifest in the user's cache; whoever can
+//	                    present it may run the image
+//	as root             open the image in the store: this is all, most times
+//	as the user         brolga pull, which knows registries
+//	as the store owner  brolga convert, which reads the layers
+//
+// Many nodes may want the same image at the same time. One pulls it and one
+// converts it; the locks for that are taken by those programs. Whatever is
+// killed, and whenever, the store has whole images only.
+//
+// The package does not link the registry client.
+package image
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/store"
+)
+
+// Source says where images come from and for whom.
+type Source struct {
+	Config     config.Config
+	ConfigPath string        // file that Config was read from, for the programs that are run; may be empty
+	User       identity.User // who runs the step
+	Env        []string      // of the job; only proxies and places of credentials are taken from it
+}
+
+// Get returns the image that r names. The caller closes it.
+//
+// A tag means what the user's cache says; the registry is asked when the cache
+// does not know the image. Get must be called from a goroutine that is locked to
+// its thread if that thread has a mount namespace of its own.
+func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
+	owner, err := lookupOwner(s.Config.StoreOwner)
+	if err != nil {
+		return store.Image{}, fmt.Errorf("get image %s: %w", r, err)
+	}
+	g := getter{Source: s, ref: r, owner: owner, store: store.New(s.Config.Store, owner.UID)}
+	img, err := g.get(ctx)
+	if err != nil {
+		return store.Image{}, fmt.Errorf("get image %s: %w", r, err)
+	}
+	return img, nil
+}
+
+type getter struct {
+	Source
+	ref   ref.Ref
+	owner command.Identity
+	store *store.Store
+}
+
+func (g *getter) get(ctx context.Context) (store.Image, error) {
+	top, m, err := g.present()
+	pulled := false
+	if errors.Is(err, layout.ErrNotFound) {
+		pulled = true
+		if err = g.pull(ctx, g.ref); err == nil {
+			top, m, err = g.present()
+		}
+	}
+	if err != nil {
+		return store.Image{}, err
+	}
+	img, err := g.store.Open(m.Digest)
+	if !errors.Is(err, store.ErrNotFound) {
+		return img, err
+	}
+	if err := g.checkStore(); err != nil {
+		return store.Image{}, err
+	}
+	files, err := g.blobs(m)
+	if errors.Is(err, layout.ErrNotFound) && !pulled {
+		pinned := g.ref
+		pinned.Digest = top
+		if err = g.pull(ctx, pinned); err == nil {
+			files, err = g.blobs(m)
+		}
+	}
+	defer closeAll(files)
+	if errors.Is(err, layout.ErrNotFound) {
+		// The pull did not fetch layers because the store had the image then.
+		return g.store.Open(m.Digest)
+	}
+	if err != nil {
+		return store.Image{}, err
+	}
+	if err := g.convert(ctx, m, files); err != nil {
+		return store.Image{}, err
+	}
+	return g.store.Open(m.Digest)
+}
+
+// present reads, as the user, the manifest of the image for this platform. It
+// returns also the digest that the name points to.
+func (g *getter) present() (top string, m layout.Manifest, err error) {
+	err = g.User.Do(func() error {
+		l, err := layout.Open(g.cache())
+		if err != nil {
+			return err
+		}
+		if top, err = l.Resolve(g.ref); err != nil {
+			return err
+		}
+		m, err = l.Manifest(top, layout.Host())
+		return err
+	})
+	return top, m, err
+}
+
+func (g *getter) cache() string {
+	return g.Config.UserCache(g.User.Name, int(g.User.UID), g.User.Home)
+}
+
+// blobs opens, as the user, the manifest, the configuration and the layers.
+func (g *getter) blobs(m layout.Manifest) (files []*os.File, err error) {
+	err = g.User.Do(func() error {
+		l, err := layout.Open(g.cache())
+		if err != nil {
+			return err
+		}
+		if !l.Complete(m) {
+			return layout.ErrNotFound
+		}
+		for _, digest := range append([]string{m.Digest}, digests(m)...) {
+			f, err := l.Blob(digest)
+			if err != nil {
+				return err
+			}
+			files = append(files, f)
+		}
+		return nil
+	})
+	if err != nil {
+		closeAll(files)
+		return nil, err
+	}
+	return files, nil
+}
+
+func digests(m layout.Manifest) []string {
+	var all []string
+	for _, d := range m.Blobs() {
+		all = append(all, d.Digest)
+	}
+	return all
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// checkStore returns an error if nothing can be added to the store.
+func (g *getter) checkStore() error {
+	err := g.store.Check()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.WithHint(fmt.Errorf("the store %s does not exist", g.Config.Store),
+			fmt.Sprintf("an administrator creates it, owned by %s: install -d -m 0711 -o %[1]s %s", g.Config.StoreOwner, g.Config.Store))
+	}
+	return err
+}
+
+// pull runs brolga pull as the user.
+func (g *getter) pull(ctx context.Context, r ref.Ref) error {
+	limit := time.Duration(g.Config.PullTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: not done after %s", r, limit))
+	defer cancel()
+	return g.client(ctx, command.Cmd{
+		Args:     append(g.verb("pull"), "--quiet", r.String()),
+		Env:      g.userEnv(),
+		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
+	})
+}
+
+// convert runs brolga convert as the store owner.
+func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.File) error {
+	return g.client(ctx, command.Cmd{
+		Args:     append(g.verb("convert"), g.ref.String(), m.Digest),
+		Env:      []string{path},
+		Identity: &g.owner,
+		Files:    files,
+	})
+}
+
+// client runs the brolga command and passes its error on.
+func (g *getter) client(ctx context.Context, c command.Cmd) error {
+	c.Path = g.Config.Client
+	var out bytes.Buffer // the result is found in cache and store
+	c.Stdout = &out
+	err := command.Run(ctx, c)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return passOn(err)
+}
+
+func (g *getter) verb(name string) []string {
+	if g.ConfigPath == "" {
+		return []string{name}
+	}
+	return []string{name, "--config", g.ConfigPath}
+}
+
+// passOn returns the error and the hint that a brolga command printed, as if
+// they were ours.
+func passOn(err error) error {
+	var ce *command.Error
+	if !errors.As(err, &ce) {
+		return err
+	}
+	const errorTag, hintTag = "brolga: error: ", "brolga: hint: "
+	var text, hint string
+	for line := range strings.Lines(ce.Stderr) {
+		line = strings.TrimSuffix(line, "\n")
+		if s, ok := strings.CutPrefix(line, errorTag); ok {
+			text, hint = s, ""
+		} else if s, ok := strings.CutPrefix(line, hintTag); ok {
+			hint = s
+		}
+	}
+	if text == "" {
+		return err
+	}
+	passed := errors.New(text)
+	if hint == "" {
+		return passed
+	}
+	return fault.WithHint(passed, hint)
+}
+
+const path = "PATH=/usr/local/bin:/usr/bin:/bin"
+
+// fromJob lists what a pull needs of the job's environment: the way to the
+// network and the place of credentials.
+var fromJob = []string{
+	"http_proxy", "https_proxy", "no_proxy", "all_proxy",
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+	"SSL_CERT_FILE", "SSL_CERT_DIR",
+	"XDG_RUNTIME_DIR", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE",
+}
+
+// userEnv returns the environment of a pull.
+func (g *getter) userEnv() []string {
+	env := []string{path, "HOME=" + g.User.Home, "USER=" + g.User.Name, "LOGNAME=" + g.User.Name}
+	for _, v := range g.Env {
+		if name, _, ok := strings.Cut(v, "="); ok && slices.Contains(fromJob, name) {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// lookupOwner returns the ids of the store owner, who is in no other group.
+func lookupOwner(name string) (command.Identity, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return command.Identity{}, fault.WithHint(fmt.Errorf("look up store_owner: %w", err),
+			fmt.Sprintf("an administrator creates the user: useradd --system --no-create-home --shell %s %s", "/usr/sbin/nologin", name))
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return command.Identity{}, fmt.Errorf("look up store_owner %s: %w", name, err)
+	}
+	return command.Identity{UID: uint32(uid), GID: uint32(gid)}, nil
+}

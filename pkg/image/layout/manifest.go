@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+)
+
+// Media types of what a tag can point to.
+const (
+	TypeIndex          = "application/vnd.oci.image.index.v1+json"
+	TypeManifest       = "application/vnd.oci.image.manifest.v1+json"
+	TypeDockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	TypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+// RefName is the annotation in index.json that holds an image's name.
+const RefName = "org.opencontainers.image.ref.name"
+
+const (
+	maxNesting = 3
+	maxLayers  = 1000
+)
+
+// ErrPlatform means that an image does not exist for the platform asked for.
+var ErrPlatform = errors.New("no image for this platform")
+
+// Descriptor points to a blob.
+type Descriptor struct {
+	MediaType   string            `json:"mediaType,omitempty"`
+	Digest      string            `json:"digest"`
+	Size        int64             `json:"size"`
+	Platform    *Platform         `json:"platform,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Platform is what an image runs on.
+type Platform struct {
+	OS           string `json:"os"`
+	Architecture string `json:"architecture"`
+	Variant      string `json:"variant,omitempty"`
+}
+
+// Host returns the platform of this program.
+func Host() Platform { return Platform{OS: "linux", Architecture: runtime.GOARCH} }
+
+// String returns OS/ARCHITECTURE[/VARIANT].
+func (p Platform) String() string {
+	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
+}
+
+// variants lists, best first, the variants of an architecture that every
+// machine we run on can execute.
+var variants = map[string][]string{
+	"amd64": {"", "v1"},
+	"arm64": {"", "v8"},
+	"arm":   {"v7", "v6", "v5", ""},
+}
+
+// rank says how well an image for platform q suits p: 0 is best, -1 is not.
+func (p Platform) rank(q Platform) int {
+	if p.OS != q.OS || p.Architecture != q.Architecture {
+		return -1
+	}
+	if known, ok := variants[p.Architecture]; ok && p.Variant == "" {
+		return slices.Index(known, q.Variant)
+	}
+	if p.Variant == q.Variant {
+		return 0
+	}
+	return -1
+}
+
+// Runs says whether p runs an image for q, where an image that does not say what
+// it is for runs everywhere.
+func (p Platform) Runs(q Platform) bool {
+	return q.Architecture == "" || p.rank(q) >= 0
+}
+
+// Index is an image index: several images, here by name or by platform.
+type Index struct {
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType,omitempty"`
+	Manifests     []Descriptor `json:"manifests"`
+}
+
+// Find returns the descriptor of the image with the given name, or nil.
+func (x *Index) Find(name string) *Descriptor {
+	for i := range x.Manifests {
+		if x.Manifests[i].Annotations[RefName] == name {
+			return &x.Manifests[i]
+		}
+	}
+	return nil
+}
+
+// Select returns the descriptor of the image that suits p best. If there is
+// none, the error wraps [ErrPlatform] and lists what there is.
+func (x *Index) Select(p Platform) (Descriptor, error) {
+	best := -1
+	bestRank := 0
+	var has []string
+	for i, d := range x.Manifests {
+		if d.Platform == nil {
+			if len(x.Manifests) == 1 {
+				best = i
+			}
+			continue
+		}
+		rank := p.rank(*d.Platform)
+		if rank >= 0 && (best < 0 || rank < bestRank) {
+			best, bestRank = i, rank
+		}
+		if d.Platform.OS != "unknown" && !slices.Contains(has, d.Platform.String()) {
+			has = append(has, d.Platform.String())
+		}
+	}
+	if best < 0 {
+		return Descriptor{}, fmt.Errorf("%w, %s; there is %s", ErrPlatform, p, strings.Join(has, ", "))
+	}
+	if err := x.Manifests[best].check(); err != nil {
+		return Descriptor{}, err
+	}
+	return x.Manifests[best], nil
+}
+
+// Manifest is the manifest of one image for one platform. [Parse] has checked
+// that its digests and sizes have the right form.
+type Manifest struct {
+	Digest string // of the manifest itself
+	Raw    []byte
+	Config Descriptor
+	Layers []Descriptor // lowest first
+}
+
+// Size returns the size of the manifest itself.
+func (m Manifest) Size() int64 { return int64(len(m.Raw)) }
+
+// Blobs returns what the manifest refers to, the configuration first.
+func (m Manifest) Blobs() []Descriptor { return append([]Descriptor{m.Config}, m.Layers...) }
+
+// Parse reads an image manifest, or an index, of OCI or Docker (version 2,
+// schema 2). The index is nil when it is a manifest.
+func Parse(raw []byte) (Manifest, *Index, error) {
+	if len(raw) > MaxManifest {
+		return Manifest{}, nil, fmt.Errorf("longer than %d bytes", MaxManifest)
+	}
+	var doc struct {
+		SchemaVersion int
+		MediaType     string
+		Config        *Descriptor
+		Layers        []Descriptor
+		Manifests     []Descriptor
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return Manifest{}, nil, fmt.Errorf("not a manifest: %w", err)
+	}
+	switch {
+	case doc.SchemaVersion == 1:
+		return Manifest{}, nil, errors.New("Docker's manifest version 2, schema 1 is not supported: push the image again with a current tool")
+	case doc.SchemaVersion != 2:
+		return Manifest{}, nil, errors.New("not an image manifest")
+	case doc.Manifests != nil && (doc.Config != nil || doc.Layers != nil):
+		return Manifest{}, nil, errors.New("both a manifest and an index")
+	case doc.MediaType == TypeIndex || doc.MediaType == TypeDockerIndex || (doc.MediaType == "" && doc.Config == nil):
+		return Manifest{}, &Index{SchemaVersion: 2, MediaType: doc.MediaType, Manifests: doc.Manifests}, nil
+	case doc.MediaType != "" && doc.MediaType != TypeManifest && doc.MediaType != TypeDockerManifest:
+		return Manifest{}, nil, fmt.Errorf("media type %q is not an image", doc.MediaType)
+	case doc.Config == nil:
+		return Manifest{}, nil, errors.New("the manifest has no configuration")
+	case len(doc.Layers) > maxLayers:
+		return Manifest{}, nil, fmt.Errorf("%d layers, more than %d", len(doc.Layers), maxLayers)
+	}
+	m := Manifest{Digest: Digest(raw), Raw: raw, Config: *doc.Config, Layers: doc.Layers}
+	for _, d := range m.Blobs() {
+		if err := d.check(); err != nil {
+			return Manifest{}, nil, err
+		}
+	}
+	if m.Config.Size > MaxManifest {
+		return Manifest{}, nil, fmt.Errorf("the configuration is longer than %d bytes", MaxManifest)
+	}
+	return m, nil, nil
+}
+
+func (d Descriptor) check() error {
+	if !ref.IsDigest(d.Digest) {
+		return fmt.Errorf("digest %q: want a sha256 digest", d.Digest)
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("digest %s: size %d", d.Digest, d.Size)
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pull
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+)
+
+var (
+	errStalled = errors.New("the registry stopped sending")
+	errCorrupt = errors.New("corrupt")
+	errRestart = errors.New("the registry does not resume")
+)
+
+// stallAfter is how long a download may go without a byte.
+const stallAfter = time.Minute
+
+// blob fetches one blob. It is written to a partial file that a later call, of
+// this process or another, continues; the lock on that file keeps others away
+// meanwhile.
+func (p *puller) blob(ctx context.Context, d layout.Descriptor) error {
+	path, err := p.layout.BlobPath(d.Digest)
+	if err != nil {
+		return err
+	}
+	partial := filepath.Join(filepath.Dir(path), ".partial-"+filepath.Base(path))
+	f, err := openPartial(ctx, partial)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.layout.Has(d) { // someone else was faster
+		p.progress.add(d.Size)
+		return os.Remove(partial)
+	}
+	dl := &download{p: p, d: d, f: f}
+	if err := dl.run(ctx); err != nil {
+		if errors.Is(err, errCorrupt) {
+			os.Remove(partial)
+		}
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
+// openPartial opens the partial file and locks it. The file may have got its
+// final name while we waited for the lock; then there is a new one.
+func openPartial(ctx context.Context, path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := lockfile.Wait(ctx, f, nil); err != nil {
+			f.Close()
+			return nil, err
+		}
+		mine, err1 := f.Stat()
+		there, err2 := os.Lstat(path)
+		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+		f.Close()
+		if err1 != nil {
+			return nil, err1
+		}
+	}
+}
+
+// download is one blob on its way into a file.
+type download struct {
+	p    *puller
+	d    layout.Descriptor
+	f    *os.File
+	hash hash.Hash
+	have int64 // bytes that are in the file and in the hash
+}
+
+// run fetches until the file is the blob. Trouble with the network costs a try
+// only where it kept us from getting any further. Wrong content is fetched from
+// scratch once.
+func (dl *download) run(ctx context.Context) error {
+	if err := dl.resume(); err != nil {
+		return err
+	}
+	for try, corrupt := 1, 0; ; {
+		before := dl.have
+		err := dl.fetch(ctx)
+		switch {
+		case err == nil:
+			if err = dl.verify(); err == nil {
+				return nil
+			}
+			fallthrough
+		case errors.Is(err, errCorrupt):
+			if corrupt++; corrupt == 2 {
+				return err
+			}
+			if err := dl.reset(); err != nil {
+				return err
+			}
+			continue
+		case errors.Is(err, errRestart):
+			if err := dl.reset(); err != nil {
+				return err
+			}
+		case ctx.Err() != nil || !isPassing(err):
+			return fmt.Errorf("blob %s: %w", dl.d.Digest, err)
+		}
+		if dl.have > before {
+			try = 1
+		}
+		if try == maxTries {
+			return fmt.Errorf("blob %s: %w", dl.d.Digest, err)
+		}
+		if err := pause(ctx, jitter(dl.p.reg.pause, try)); err != nil {
+			return err
+		}
+		try++
+	}
+}
+
+// resume takes over what an earlier download left in the file.
+func (dl *download) resume() error {
+	dl.hash = sha256.New()
+	n, err := io.Copy(dl.hash, dl.f)
+	if err != nil {
+		return err
+	}
+	dl.have = n
+	dl.p.progress.add(n)
+	if n > dl.d.Size {
+		return dl.reset()
+	}
+	return nil
+}
+
+// reset starts over.
+func (dl *download) reset() error {
+	dl.p.progress.add(-dl.have)
+	dl.hash, dl.have = sha256.New(), 0
+	if err := dl.f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := dl.f.Seek(0, io.SeekStart)
+	return err
+}
+
+// fetch gets what is missing, in one request.
+func (dl *download) fetch(ctx context.Context) error {
+	if dl.have == dl.d.Size {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	header := http.Header{}
+	if dl.have > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", dl.have, dl.d.Size-1))
+	}
+	resp, err := dl.p.reg.do(ctx, http.MethodGet, "blobs/"+dl.d.Digest, header)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+		var start int64
+		if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-", &start); err != nil || start != dl.have {
+			return errRestart
+		}
+	case http.StatusOK: // all of it
+		if err := dl.reset(); err != nil {
+			return err
+		}
+	default:
+		return errRestart
+	}
+	stalled := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
+	defer stalled.Stop()
+	_, err = io.Copy(dl, &watched{io.LimitReader(resp.Body, dl.d.Size-dl.have+1), stalled})
+	switch {
+	case context.Cause(ctx) == errStalled:
+		return errStalled
+	case err != nil:
+		return err
+	case dl.have > dl.d.Size:
+		return fmt.Errorf("blob %s is %w: the registry sent more than its %d bytes", dl.d.Digest, errCorrupt, dl.d.Size)
+	case dl.have < dl.d.Size:
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// Write adds to the file and the hash.
+func (dl *download) Write(b []byte) (int, error) {
+	n, err := dl.f.Write(b)
+	dl.hash.Write(b[:n])
+	dl.have += int64(n)
+	dl.p.progress.add(int64(n))
+	return n, err
+}
+
+func (dl *download) verify() error {
+	if got := "sha256:" + hex.EncodeToString(dl.hash.Sum(nil)); got != dl.d.Digest {
+		return fmt.Errorf("blob %s is %w: the registry sent content with digest %s", dl.d.Digest, errCorrupt, got)
+	}
+	return nil
+}
+
+// watched puts an alarm off whenever something is read.
+type watched struct {
+	r     io.Reader
+	alarm *time.Timer
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.r.Read(b)
+	if n > 0 {
+		w.alarm.Reset(stallAfter)
+	}
+	return n, err
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pull
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
+)
+
+// explain turns an error of a pull into what the reader needs to know.
+func explain(err error, o Options) error {
+	host := o.Ref.Registry
+	var (
+		status *transport.Error
+		dns    *net.DNSError
+		op     *net.OpError
+		cert   *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		web    *url.Error
+	)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fault.WithHint(fmt.Errorf("no space left for the image cache %s", o.Layout), `"brolga images" and "brolga rmi" show and remove what is in it`)
+	case errors.As(err, &status):
+		return explainStatus(status, o)
+	case errors.Is(err, errPlain):
+		return fault.WithHint(fmt.Errorf("registry %s does not speak TLS: %w", host, err), "a site allows this with insecure_registries in its configuration")
+	case errors.As(err, &cert):
+		return explainTLS(host, cert.Err)
+	case errors.As(err, &record):
+		return explainTLS(host, record)
+	case errors.As(err, &dns):
+		return fault.WithHint(fmt.Errorf("registry %s: no such host", host), "check the name of the registry, and whether this node can reach the network")
+	case errors.As(err, &op) && op.Op == "dial":
+		return fault.WithHint(fmt.Errorf("registry %s cannot be reached: %w", host, op.Err), "check whether this node can reach the network; https_proxy is obeyed")
+	case errors.As(err, &web): // without the long address
+		return fmt.Errorf("registry %s: %w", host, web.Err)
+	}
+	return err
+}
+
+func explainTLS(host string, err error) error {
+	var unknown x509.UnknownAuthorityError
+	err2 := fmt.Errorf("registry %s cannot be trusted: %w", host, err)
+	if errors.As(err, &unknown) {
+		return fault.WithHint(err2, "the certificate authority of the registry is not known to this node")
+	}
+	return err2
+}
+
+func explainStatus(e *transport.Error, o Options) error {
+	const login = `log in with "docker login" or "podman login", or put credentials in ~/.docker/config.json`
+	switch e.StatusCode {
+	case http.StatusNotFound:
+		return errors.New("the registry has no such image or tag")
+	case http.StatusUnauthorized:
+		return fault.WithHint(errors.New("the registry wants other credentials, or has no such image"), login)
+	case http.StatusForbidden:
+		return fault.WithHint(errors.New("the registry denies access"), login)
+	case http.StatusTooManyRequests:
+		return fault.WithHint(fmt.Errorf("registry %s limits the number of requests, and the limit is reached", o.Ref.Registry),
+			"try again later; registries allow more to users that are logged in")
+	}
+	text := http.StatusText(e.StatusCode)
+	if len(e.Errors) > 0 {
+		text = e.Errors[0].String()
+	}
+	return fmt.Errorf("registry %s: status %d: %s", o.Ref.Registry, e.StatusCode, text)
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pull fetches images from registries into a user's image cache.
+//
+// It runs as the user, with the user's credentials: those that docker login,
+// podman login or a credential helper keep. What it stores is verified by
+// digest and complete, or is not there; a download that broke off is resumed.
+//
+// Requests are few, since registries count them. A tag costs one request when
+// the cache has its image already. Processes that share a cache, on one node or
+// many, fetch an image once: one does and the others wait for it.
+//
+// This is the only package that speaks to registries. The helper on compute
+// nodes does not link it.
+package pull
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+)
+
+// Options says what to pull, where to, and how.
+type Options struct {
+	Ref    ref.Ref
+	Layout string // directory of the image cache, made when it is missing
+	// Have says whether the image with this manifest is at hand in another form,
+	// so that its layers are not needed. May be nil.
+	Have func(manifestDigest string) bool
+	// Keychain finds credentials; nil is the user's configuration files.
+	Keychain authn.Keychain
+	// Insecure lists registries, HOST or HOST:PORT, that may be spoken to without
+	// TLS. Loopback addresses always may.
+	Insecure []string
+	// Progress is told how far the pull is; nil is quiet.
+	Progress *Progress
+	// Pause is how long to wait before the first retry of a request; later ones
+	// wait longer. Zero is a good value for real registries.
+	Pause time.Duration
+}
+
+// Result is what was pulled.
+type Result struct {
+	Digest   string // of what the name points to, an index or a manifest
+	Manifest string // digest of the manifest for this platform
+}
+
+// parallel is how many blobs are fetched at once.
+const parallel = 4
+
+// pulledAt is the annotation in index.json that says when a registry last said
+// that the name means this digest.
+const pulledAt = "io.github.brolga-hpc.pulled"
+
+// Pull makes sure that the cache has the image o.Ref as the registry has it
+// now. A digest that the cache has needs no registry.
+func Pull(ctx context.Context, o Options) (Result, error) {
+	res, err := pull(ctx, o)
+	o.Progress.finish()
+	if err != nil {
+		return Result{}, fmt.Errorf("pull %s: %w", o.Ref, explain(err, o))
+	}
+	return res, nil
+}
+
+func pull(ctx context.Context, o Options) (Result, error) {
+	l, err := layout.Create(o.Layout)
+	if err != nil {
+		return Result{}, err
+	}
+	p := &puller{o: o, layout: l}
+	if o.Ref.Digest != "" {
+		if res, ok := p.local(); ok {
+			return res, p.record(ctx, res)
+		}
+	}
+	before := p.stamp()
+	lock, err := lockfile.Lock(ctx, l.LockPath(lockName(o.Ref)), func() {
+		o.Progress.say("waiting for another pull of %s", o.Ref)
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	defer lock.Close()
+	// Another process may just have done it.
+	if o.Ref.Digest != "" || p.stamp() != before {
+		if res, ok := p.local(); ok {
+			return res, p.record(ctx, res)
+		}
+	}
+	return p.fetch(ctx)
+}
+
+func lockName(r ref.Ref) string {
+	sum := sha256.Sum256([]byte(r.String()))
+	return "pull-" + hex.EncodeToString(sum[:16])
+}
+
+type puller struct {
+	o      Options
+	layout *layout.Layout
+	reg    *registry
+	top    layout.Descriptor
+	// progress is o.Progress while layers are fetched; the rest is too small.
+	progress *Progress
+}
+
+// local returns the image if the cache has all of it.
+func (p *puller) local() (Result, bool) {
+	top, err := p.layout.Lookup(p.o.Ref)
+	if err != nil {
+		return Result{}, false
+	}
+	m, err := p.layout.Manifest(top.Digest, layout.Host())
+	if err != nil || !p.layout.Has(m.Config) || (!p.have(m) && !p.layout.Complete(m)) {
+		return Result{}, false
+	}
+	p.top = top
+	return Result{Digest: top.Digest, Manifest: m.Digest}, true
+}
+
+func (p *puller) have(m layout.Manifest) bool { return p.o.Have != nil && p.o.Have(m.Digest) }
+
+// stamp returns when the tag was last pulled, "" for never.
+func (p *puller) stamp() string {
+	index, err := p.layout.Index()
+	if err != nil {
+		return ""
+	}
+	if d := index.Find(p.o.Ref.String()); d != nil {
+		return d.Annotations[pulledAt]
+	}
+	return ""
+}
+
+// fetch brings the image from the registry.
+func (p *puller) fetch(ctx context.Context) (Result, error) {
+	var err error
+	if p.reg, err = connect(ctx, p.o); err != nil {
+		return Result{}, err
+	}
+	m, err := p.manifest(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := p.blobs(ctx, []layout.Descriptor{m.Config}); err != nil {
+		return Result{}, err
+	}
+	if err := p.checkPlatform(m); err != nil {
+		return Result{}, err
+	}
+	if !p.have(m) {
+		p.progress = p.o.Progress
+		if err := p.blobs(ctx, m.Layers); err != nil {
+			return Result{}, err
+		}
+	}
+	res := Result{Digest: p.top.Digest, Manifest: m.Digest}
+	return res, p.record(ctx, res)
+}
+
+// manifest fetches the manifest for this platform, and the indexes that lead to
+// it, as far as the cache does not have them.
+func (p *puller) manifest(ctx context.Context) (layout.Manifest, error) {
+	raw, err := p.resolve(ctx)
+	if err != nil {
+		return layout.Manifest{}, err
+	}
+	for depth := 0; ; depth++ {
+		digest, err := p.layout.PutBlob(raw)
+		if err != nil {
+			return layout.Manifest{}, err
+		}
+		m, index, err := layout.Parse(raw)
+		if err != nil {
+			return layout.Manifest{}, fmt.Errorf("read manifest %s: %w", digest, err)
+		}
+		if depth == 0 {
+			p.top = layout.Descriptor{MediaType: mediaType(raw, index), Digest: digest, Size: int64(len(raw))}
+		}
+		if index == nil {
+			return m, nil
+		}
+		if depth == 2 {
+			return layout.Manifest{}, fmt.Errorf("read index %s: indexes in indexes in indexes", digest)
+		}
+		d, err := index.Select(layout.Host())
+		if err != nil {
+			return layout.Manifest{}, err
+		}
+		if raw, err = p.layout.ReadBlob(d.Digest, layout.MaxManifest); err != nil {
+			if raw, err = p.reg.manifest(ctx, d.Digest); err != nil {
+				return layout.Manifest{}, err
+			}
+		}
+	}
+}
+
+// resolve returns the index or manifest that the name points to, with one
+// request: it asks for the digest alone where the cache may have the rest.
+func (p *puller) resolve(ctx context.Context) ([]byte, error) {
+	r := p.o.Ref
+	if r.Digest != "" {
+		return p.reg.manifest(ctx, r.Digest)
+	}
+	if d, err := p.layout.Lookup(r); err == nil {
+		if raw, err := p.layout.ReadBlob(d.Digest, layout.MaxManifest); err == nil {
+			digest, err := p.reg.digest(ctx, r.Tag)
+			if err != nil {
+				return nil, err
+			}
+			if digest == d.Digest {
+				return raw, nil
+			}
+		}
+	}
+	return p.reg.manifest(ctx, r.Tag)
+}
+
+func mediaType(raw []byte, index *layout.Index) string {
+	var doc struct{ MediaType string }
+	_ = json.Unmarshal(raw, &doc) // has been parsed before
+	switch {
+	case doc.MediaType != "":
+		return doc.MediaType
+	case index != nil:
+		return layout.TypeIndex
+	}
+	return layout.TypeManifest
+}
+
+// checkPlatform refuses an image for another machine where no index said so.
+func (p *puller) checkPlatform(m layout.Manifest) error {
+	raw, err := p.layout.ReadBlob(m.Config.Digest, layout.MaxManifest)
+	if err != nil {
+		return err
+	}
+	var is layout.Platform
+	if err := json.Unmarshal(raw, &is); err != nil {
+		return fmt.Errorf("read configuration %s: %w", m.Config.Digest, err)
+	}
+	if host := layout.Host(); !host.Runs(is) {
+		return fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, host, is)
+	}
+	return nil
+}
+
+// blobs fetches those blobs that the cache does not have, some at a time. The
+// first failure ends all.
+func (p *puller) blobs(ctx context.Context, all []layout.Descriptor) error {
+	var missing []layout.Descriptor
+	seen := map[string]bool{}
+	for _, d := range all {
+		if !seen[d.Digest] && !p.layout.Has(d) {
+			missing = append(missing, d)
+		}
+		seen[d.Digest] = true
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p.progress.begin(missing)
+	slots := make(chan struct{}, parallel)
+	var wg sync.WaitGroup
+	for _, d := range missing {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if ctx.Err() != nil {
+				return
+			}
+			if err := p.blob(ctx, d); err != nil {
+				cancel(err) // the first one counts
+				return
+			}
+			p.progress.done(d)
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// record names the image in index.json.
+func (p *puller) record(ctx context.Context, res Result) error {
+	name := p.o.Ref.String()
+	if p.o.Ref.Digest != "" {
+		// Nothing about a digest can change: write only what is new.
+		if index, err := p.layout.Index(); err == nil && index.Find(name) != nil {
+			return nil
+		}
+	} else if p.reg == nil {
+		return nil // who fetched it has recorded it
+	}
+	d := p.top
+	d.Digest = res.Digest
+	d.Annotations = map[string]string{
+		layout.RefName: name,
+		pulledAt:       time.Now().UTC().Format(time.RFC3339Nano),
+	}
+	if d.MediaType == "" { // found by digest
+		d.MediaType = layout.TypeManifest
+		if res.Digest != res.Manifest {
+			d.MediaType = layout.TypeIndex
+		}
+	}
+	return p.layout.Update(ctx, func(x *layout.Index) { x.Set(name, d) })
+}

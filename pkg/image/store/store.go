@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package store keeps converted images, one squashfs for each image and
+// platform, by the digest of the image's manifest:
+//
+//	sha256/HEX.squashfs        the root file system
+//	sha256/HEX.json            [Meta]
+//	sha256/.tmp-HEX-*          of a conversion that is going on, or was killed
+//	lock/HEX                   held by who converts; never removed
+//
+// The store belongs to one unprivileged user, the store owner, who alone writes
+// to it, so the kernel may mount what is in it. Its directories are 0711: others
+// may ask whether the store has an image, but cannot list or read.
+//
+// An image appears by rename, the squashfs last, and never changes. [Store.Open]
+// takes no lock. An image may be removed while it is in use: who has it open or
+// mounted keeps it.
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+)
+
+// ErrNotFound means that the store does not have the image asked for.
+var ErrNotFound = errors.New("image is not in the store")
+
+// maxMeta limits the size of the JSON beside an image.
+const maxMeta = 8 << 20
+
+// Meta is what the store knows of an image.
+type Meta struct {
+	Digest   string    `json:"digest"` // of the platform's manifest
+	Name     string    `json:"name"`   // it was first pulled as
+	Platform string    `json:"platform"`
+	Created  time.Time `json:"created"` // in the store
+	Size     int64     `json:"size"`    // of the squashfs
+	Config   Config    `json:"config"`
+}
+
+// Config is the part of an image's configuration that a container needs.
+type Config struct {
+	Env        []string          `json:"env,omitempty"`
+	WorkingDir string            `json:"workingDir,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Cmd        []string          `json:"cmd,omitempty"`
+	User       string            `json:"user,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// Image is an image of the store. The caller closes File.
+type Image struct {
+	File *os.File // the squashfs, open for reading
+	Meta Meta
+}
+
+// Close closes the image's file.
+func (i Image) Close() error { return i.File.Close() }
+
+// Store is a directory of converted images. It holds no resources.
+type Store struct {
+	dir   string
+	owner uint32
+}
+
+// New returns the store in dir that belongs to the user owner. It does not
+// touch the directory.
+func New(dir string, owner uint32) *Store { return &Store{dir, owner} }
+
+// Dir returns the directory of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// Open returns the image with the given digest, or an error that wraps
+// [ErrNotFound].
+func (s *Store) Open(digest string) (Image, error) {
+	img, err := s.open(digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("open image %s: %w", digest, err)
+	}
+	return img, nil
+}
+
+func (s *Store) open(digest string) (Image, error) {
+	hex, err := hexOf(digest)
+	if err != nil {
+		return Image{}, err
+	}
+	f, err := s.openFile(s.path(hex + ".squashfs"))
+	if err != nil {
+		return Image{}, err
+	}
+	meta, err := s.readMeta(digest, hex)
+	if err != nil {
+		f.Close()
+		return Image{}, err
+	}
+	return Image{File: f, Meta: meta}, nil
+}
+
+func (s *Store) readMeta(digest, hex string) (Meta, error) {
+	f, err := s.openFile(s.path(hex + ".json"))
+	if err != nil {
+		return Meta{}, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxMeta))
+	if err != nil {
+		return Meta{}, err
+	}
+	var meta Meta
+	if err := json.Unmarshal(text, &meta); err != nil {
+		return Meta{}, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	if meta.Digest != digest {
+		return Meta{}, fmt.Errorf("read %s: it is about %q", f.Name(), meta.Digest)
+	}
+	return meta, nil
+}
+
+// openFile opens a regular file that only the store owner or root can have
+// written.
+func (s *Store) openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		err = s.check(path, st)
+	}
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (s *Store) check(path string, st fs.FileInfo) error {
+	uid := st.Sys().(*syscall.Stat_t).Uid
+	if uid != s.owner && uid != 0 {
+		return fmt.Errorf("%s belongs to user %d, not to the store owner, %d", path, uid, s.owner)
+	}
+	if st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s can be written by others than the store owner (mode %04o)", path, st.Mode().Perm())
+	}
+	return nil
+}
+
+// Check returns an error unless the store's directory exists and only its owner
+// or root can change what is in it. A missing directory wraps fs.ErrNotExist.
+func (s *Store) Check() error {
+	st, err := os.Stat(s.dir)
+	if err != nil {
+		return fmt.Errorf("check the store: %w", err)
+	}
+	if !st.IsDir() {
+		return fmt.Errorf("check the store: %s is not a directory", s.dir)
+	}
+	if err := s.check(s.dir, st); err != nil {
+		return fmt.Errorf("check the store: %w", err)
+	}
+	return nil
+}
+
+// Has says whether the store has the image. Everyone may ask.
+func (s *Store) Has(digest string) bool {
+	hex, err := hexOf(digest)
+	if err != nil {
+		return false
+	}
+	_, err = os.Lstat(s.path(hex + ".squashfs"))
+	return err == nil
+}
+
+// Init makes the directories in the store's directory, as the store owner.
+func (s *Store) Init() error {
+	for _, name := range []string{"sha256", "lock"} {
+		err := os.Mkdir(filepath.Join(s.dir, name), 0o711)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("create the store: %w", err)
+		}
+	}
+	return nil
+}
+
+// Lock waits until no one else produces or removes the image and keeps others
+// from it until the returned file is closed. It also removes what a producer
+// that died has left.
+func (s *Store) Lock(ctx context.Context, digest string) (io.Closer, error) {
+	hex, err := hexOf(digest)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockfile.Lock(ctx, filepath.Join(s.dir, "lock", hex), nil)
+	if err != nil {
+		return nil, err
+	}
+	left, _ := filepath.Glob(s.path(".tmp-" + hex + "-*"))
+	for _, path := range left {
+		os.Remove(path)
+	}
+	return lock, nil
+}
+
+// Draft is an image that is being made.
+type Draft struct {
+	store *Store
+	dir   string // path and beginning of the name of the files
+	hex   string
+}
+
+// Draft begins the image with the given digest. The caller holds its lock,
+// writes the squashfs to [Draft.Path] and calls Publish or Discard.
+func (s *Store) Draft(digest string) (*Draft, error) {
+	hex, err := hexOf(digest)
+	if err != nil {
+		return nil, err
+	}
+	unique := fmt.Sprintf(".tmp-%s-%d-%d", hex, os.Getpid(), time.Now().UnixNano())
+	return &Draft{store: s, dir: s.path(unique), hex: hex}, nil
+}
+
+// Path is where the squashfs is to be written. There is no file yet.
+func (d *Draft) Path() string { return d.dir + ".squashfs" }
+
+// Discard removes the draft, if it was not published.
+func (d *Draft) Discard() {
+	os.Remove(d.dir + ".squashfs")
+	os.Remove(d.dir + ".json")
+}
+
+// Publish makes the draft an image of the store. Both files are on the disk
+// before either has its name, and the squashfs, which others look for, gets its
+// name last.
+func (d *Draft) Publish(meta Meta) error {
+	size, err := seal(d.Path())
+	if err != nil {
+		return fmt.Errorf("publish image: %w", err)
+	}
+	meta.Digest, meta.Size = "sha256:"+d.hex, size
+	text, err := json.Marshal(meta)
+	if err != nil {
+		return fmt.Errorf("publish image: %w", err)
+	}
+	if err := os.WriteFile(d.dir+".json", text, 0o600); err != nil {
+		return fmt.Errorf("publish image: %w", err)
+	}
+	if _, err := seal(d.dir + ".json"); err != nil {
+		return fmt.Errorf("publish image: %w", err)
+	}
+	for _, ext := range []string{".json", ".squashfs"} {
+		if err := os.Rename(d.dir+ext, d.store.path(d.hex+ext)); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+	}
+	return syncDir(d.store.path(""))
+}
+
+// seal makes a file durable and private and returns its size.
+func seal(path string) (int64, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return 0, err
+	}
+	st, err := f.Stat()
+	if err := errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// List returns all images, the oldest first. It needs the right to read the
+// store.
+func (s *Store) List() ([]Meta, error) {
+	entries, err := os.ReadDir(s.path(""))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, s.Check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the store: %w", err)
+	}
+	var all []Meta
+	var errs []error
+	for _, e := range entries {
+		hex, ok := strings.CutSuffix(e.Name(), ".squashfs")
+		if !ok || strings.HasPrefix(hex, ".") {
+			continue
+		}
+		meta, err := s.readMeta("sha256:"+hex, hex)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list the store: %w", err))
+			continue
+		}
+		all = append(all, meta)
+	}
+	slices.SortFunc(all, func(a, b Meta) int { return a.Created.Compare(b.Created) })
+	return all, errors.Join(errs...)
+}
+
+// Remove removes an image. The caller holds its lock. The squashfs goes first,
+// so that no one finds half an image.
+func (s *Store) Remove(digest string) error {
+	hex, err := hexOf(digest)
+	if err != nil {
+		return err
+	}
+	err = os.Remove(s.path(hex + ".squashfs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("remove image %s: %w", digest, err)
+	}
+	if err := os.Remove(s.path(hex + ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove image %s: %w", digest, err)
+	}
+	return nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, "sha256", name) }
+
+func hexOf(digest string) (string, error) {
+	if !ref.IsDigest(digest) {
+		return "", fmt.Errorf("digest %q: want a sha256 digest", digest)
+	}
+	return strings.TrimPrefix(digest, "sha256:"), nil
+}

@@ -97,7 +97,7 @@ func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref
 		return err
 	}
 	defer draft.Discard()
-	if err := squash.Convert(ctx, in, draft.Path(), conf.Sqfstar, squash.DefaultLimits); err != nil {
+	if err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, squash.DefaultLimits); err != nil {
 		return err
 	}
 	return draft.Publish(meta)

@@ -38,7 +38,7 @@ func checkPaths(c Config) error {
 		{"run_dir", c.RunDir},
 		{"helper", c.Helper},
 		{"client", c.Client},
-		{"sqfstar", c.Sqfstar},
+		{"tar2sqfs", c.Tar2sqfs},
 	} {
 		if !filepath.IsAbs(p.path) || filepath.Clean(p.path) != p.path {
 			errs = append(errs, fmt.Errorf("%s = %q: want an absolute path without . and ..", p.key, p.path))

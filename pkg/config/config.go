@@ -50,8 +50,8 @@ type Config struct {
 	// Client is the brolga command, which pulls as the user and converts as
 	// StoreOwner.
 	Client string `toml:"client"`
-	// Sqfstar is the program of squashfs-tools that writes a squashfs.
-	Sqfstar string `toml:"sqfstar"`
+	// Tar2sqfs is the program of squashfs-tools-ng that writes a squashfs.
+	Tar2sqfs string `toml:"tar2sqfs"`
 	// PullTimeout limits one pull, and so the time that tasks wait for it.
 	PullTimeout Duration `toml:"pull_timeout"`
 	// Insecure lists registries (host or host:port) that are spoken to without
@@ -117,7 +117,7 @@ func Default() Config {
 		RunDir:      "/run/brolga",
 		Helper:      filepath.Join(Prefix, "libexec/brolga/brolga-helper"),
 		Client:      filepath.Join(Prefix, "bin/brolga"),
-		Sqfstar:     "/usr/bin/sqfstar",
+		Tar2sqfs:    "/usr/bin/tar2sqfs",
 		PullTimeout: Duration(time.Hour),
 		Insecure:    []string{},
 		Container: Container{

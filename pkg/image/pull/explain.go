@@ -36,16 +36,16 @@ func explain(err error, o Options) error {
 		return fault.WithHint(fmt.Errorf("no space left for the image cache %s", o.Layout), `"brolga images" and "brolga rmi" show and remove what is in it`)
 	case errors.As(err, &status):
 		return explainStatus(status, o)
-	case errors.Is(err, errPlain):
-		return fault.WithHint(fmt.Errorf("registry %s does not speak TLS: %w", host, err), "a site allows this with insecure_registries in its configuration")
 	case errors.As(err, &cert):
 		return explainTLS(host, cert.Err)
-	case errors.As(err, &record):
-		return explainTLS(host, record)
 	case errors.As(err, &dns):
 		return fault.WithHint(fmt.Errorf("registry %s: no such host", host), "check the name of the registry, and whether this node can reach the network")
 	case errors.As(err, &op) && op.Op == "dial":
 		return fault.WithHint(fmt.Errorf("registry %s cannot be reached: %w", host, op.Err), "check whether this node can reach the network; https_proxy is obeyed")
+	case errors.Is(err, errPlain):
+		return fault.WithHint(fmt.Errorf("registry %s does not speak TLS", host), "a site allows this with insecure_registries in its configuration")
+	case errors.As(err, &record):
+		return explainTLS(host, record)
 	case errors.As(err, &web): // without the long address
 		return fmt.Errorf("registry %s: %w", host, web.Err)
 	}

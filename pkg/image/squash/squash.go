@@ -11,7 +11,7 @@
 // Each layer is read twice. The first reading checks it against the digests in
 // the manifest and in the configuration and builds the tree of the image in
 // memory, all layers at once. The second one streams the files that are left,
-// as a single tar file, into sqfstar. So there is no unpacked copy on the disk,
+// as a single tar file, into tar2sqfs. So there is no unpacked copy on the disk,
 // and no file is ever held in memory. The second reading checks again, because
 // the layers belong to a user who could change them in between.
 //
@@ -39,6 +39,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
@@ -60,16 +61,16 @@ type Limits struct {
 // DefaultLimits are far above the largest images in use.
 var DefaultLimits = Limits{Unpacked: 512 << 30, Entries: 5_000_000, Names: 512 << 20}
 
-// Level and block size were measured: docs/decisions/0002-sqfstar.md.
+// These were measured: docs/decisions/0002-tar2sqfs.md.
 const (
-	zstdLevel = 3
-	blockSize = "256K"
+	zstdLevel = "3"
+	blockSize = "131072"
 )
 
-// Convert writes the image to a new file, out, with the program sqfstar. What
+// Convert writes the image to a new file, out, with the program tar2sqfs. What
 // is there after an error is not an image. The error names the layer that is to
 // blame, if one is.
-func Convert(ctx context.Context, in Input, out, sqfstar string, limits Limits) error {
+func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits) error {
 	conf, err := readConfig(in)
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func Convert(ctx context.Context, in Input, out, sqfstar string, limits Limits) 
 	if err != nil {
 		return err
 	}
-	return write(ctx, t, layers, out, sqfstar, conf.time())
+	return write(ctx, t, layers, out, tar2sqfs, conf.time())
 }
 
 // imageConfig is the part of an image's configuration that says what its layers
@@ -153,8 +154,8 @@ func build(ctx context.Context, layers []*layer, limits Limits) (*tree, error) {
 	return t, nil
 }
 
-// write runs sqfstar and feeds it.
-func write(ctx context.Context, t *tree, layers []*layer, out, sqfstar string, created int64) error {
+// write runs tar2sqfs and feeds it.
+func write(ctx context.Context, t *tree, layers []*layer, out, tar2sqfs string, created int64) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -167,16 +168,20 @@ func write(ctx context.Context, t *tree, layers []*layer, out, sqfstar string, c
 	go func() {
 		err := feed(ctx, w, t, layers)
 		if err != nil {
-			cancel(err) // kills sqfstar before it sees the end of its input
+			cancel(err) // kills tar2sqfs before it sees the end of its input
 		}
 		fed <- errors.Join(err, w.Close())
 	}()
 	err = command.Run(ctx, command.Cmd{
-		Path:  sqfstar,
-		Args:  append(arguments(t.root, created), out),
+		Path: tar2sqfs,
+		Args: []string{
+			"--compressor", "zstd", "--comp-extra", "level=" + zstdLevel, "--block-size", blockSize,
+			"--num-jobs", strconv.Itoa(runtime.GOMAXPROCS(0)), "--no-skip", "--quiet", out,
+		},
+		Env:   []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(created, 10)},
 		Stdin: r,
 	})
-	r.Close() // lets feed fail, if sqfstar did not read it all
+	r.Close() // lets feed fail, if tar2sqfs did not read it all
 	feedErr := <-fed
 	if feedErr != nil && (err == nil || !errors.Is(feedErr, unix.EPIPE)) {
 		return feedErr
@@ -184,30 +189,23 @@ func write(ctx context.Context, t *tree, layers []*layer, out, sqfstar string, c
 	return explain(err, filepath.Dir(out))
 }
 
-// arguments returns how sqfstar is called.
-func arguments(root *node, created int64) []string {
-	number := func(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
-	return []string{
-		"-comp", "zstd", "-Xcompression-level", strconv.Itoa(zstdLevel), "-b", blockSize,
-		"-reproducible", "-mkfs-time", strconv.FormatInt(created, 10),
-		"-root-mode", strconv.FormatUint(uint64(root.mode), 8), "-root-time", number(root.mtime),
-		"-root-uid", number(root.uid), "-root-gid", number(root.gid),
-		"-exit-on-error", "-no-progress", "-quiet",
-	}
-}
-
-// explain turns a failure of sqfstar into what the reader needs to know.
+// explain turns a failure of tar2sqfs, which does not say why it could not
+// write, into what the reader needs to know.
 func explain(err error, dir string) error {
 	var ce *command.Error
-	if errors.As(err, &ce) && strings.Contains(ce.Stderr, unix.ENOSPC.Error()) ||
-		errors.As(err, &ce) && strings.Contains(ce.Stderr, "No space left") {
-		return fmt.Errorf("no space left in %s", dir)
+	if !errors.As(err, &ce) || !strings.Contains(ce.Stderr, "I/O error") {
+		return err
 	}
-	return err
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) == nil && st.Bavail*uint64(st.Bsize) < 16<<20 {
+		return fault.WithHint(fmt.Errorf("no space left in the store %s", dir),
+			`an administrator can make space with "brolga rmi --store"`)
+	}
+	return fmt.Errorf("write to the store %s: %w", dir, err)
 }
 
-// feed writes the image as one tar file: directories and everything without
-// content sorted by name, then files in the order in which the layers have
+// feed writes the image as one tar file: the root, directories and everything
+// without content sorted by name, then files in the order in which the layers have
 // them, then further names of files.
 func feed(ctx context.Context, w *os.File, t *tree, layers []*layer) error {
 	buf := bufio.NewWriterSize(w, 1<<20)
@@ -221,6 +219,9 @@ func feed(ctx context.Context, w *os.File, t *tree, layers []*layer) error {
 		node *node
 	}
 	var links []link
+	if err := tw.WriteHeader(t.root.header(".")); err != nil {
+		return fmt.Errorf("the root: %w", err)
+	}
 	for name, n := range t.walk() {
 		switch {
 		case len(name) > maxPath:

@@ -22,11 +22,14 @@ bool job_is_container_step(spank_t sp)
 	return spank_get_item(sp, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step != STEP_EXTERN;
 }
 
-uint32_t job_local_tasks(spank_t sp)
+/* Number of tasks on this node, or -1. */
+int job_local_tasks(spank_t sp)
 {
 	uint32_t tasks = 0;
 
-	return spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS ? tasks : 0;
+	if (spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS)
+		return -1;
+	return (int)tasks;
 }
 
 /* Number of the calling task on this node, or -1. */

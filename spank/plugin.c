@@ -7,6 +7,10 @@
  * run before tasks are forked always return 0 and remember what went wrong: a
  * failure there would drain the node for a batch job, and srun before 23.11
  * would exit 0. task_init fails instead, per task and with words.
+ *
+ * It does so by ending the task itself, as slurmstepd would next: then the user
+ * reads one line and not three, and the task also dies where the plugin stands
+ * as "optional" in plugstack.conf, for which Slurm ignores failures.
  */
 #include "shim.h"
 
@@ -25,7 +29,7 @@ extern char **environ;
 static struct {
 	bool wanted;
 	int socket; /* the tasks' end of the pair, the helper has the other */
-	uint32_t forked;
+	int forked; /* tasks */
 	char reply[ANSWER_MAX]; /* of the library, when it failed */
 	bool failed;
 } step = { .socket = -1 };
@@ -105,8 +109,20 @@ static void add_request(struct message *m, const char *context)
 	options_add(m);
 }
 
+/*
+ * Ends srun, sbatch or salloc as they would end themselves after a failed
+ * callback, less the two lines they would add to the one that says what is
+ * wrong. Nothing has been submitted yet, so nothing is left behind.
+ */
+__attribute__((noreturn)) static void end_submission(void)
+{
+	const char *status = getenv("SLURM_EXIT_ERROR"); /* srun(1) */
+
+	_exit(status && atoi(status) > 0 ? atoi(status) : EXIT_FAILURE);
+}
+
 /* In srun, sbatch and salloc: say no before anything is submitted. */
-static int submit(void)
+static void submit(void)
 {
 	static char reply[ANSWER_MAX];
 	const char *at = reply, *key, *value;
@@ -122,12 +138,11 @@ static int submit(void)
 		if (!reply_find(reply, sizeof(reply), "reported"))
 			report(reply_find(reply, sizeof(reply), "error"),
 			       reply_find(reply, sizeof(reply), "hint"));
-		return -1;
+		end_submission();
 	}
 	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
 		if (record_is(key, length, "env"))
 			putenv((char *)value); /* reply is static: it stays valid */
-	return 0;
 }
 
 /* In slurmstepd: start the helper, which works while Slurm starts the tasks. */
@@ -167,8 +182,10 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 
 	if (!options_given() && !options_in_environment(sp))
 		return 0;
-	if (in_submit_context())
-		return submit();
+	if (in_submit_context()) {
+		submit();
+		return 0;
+	}
 	if (spank_context() != S_CTX_REMOTE || !job_is_container_step(sp))
 		return 0;
 	step.wanted = true;
@@ -197,12 +214,13 @@ int slurm_spank_task_post_fork(spank_t sp, int ac, char **av)
 	return 0;
 }
 
-/* A task's failure. Tasks that fail alike leave the words to the first. */
-static int task_failed(spank_t sp, const struct join_error *error)
+/* Ends the calling task. Tasks that fail alike leave the words to the first. */
+__attribute__((noreturn)) static void end_task(spank_t sp, bool shared, const char *error,
+					       const char *hint)
 {
-	if (!error->shared || job_local_task(sp) <= 0)
-		report(error->text, error->hint);
-	return -1;
+	if (!shared || job_local_task(sp) <= 0)
+		report(error, hint);
+	_exit(EXIT_FAILURE);
 }
 
 /*
@@ -211,7 +229,7 @@ static int task_failed(spank_t sp, const struct join_error *error)
  * Process:  child of slurmstepd, one per task, not in its cgroups yet.
  * Identity: root.
  * Go:       never. The child is a fork of slurmstepd and has no Go threads.
- * Failure:  a negative value ends the task, and srun reports it.
+ * Failure:  ends the task, and srun reports it.
  */
 int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
 {
@@ -221,7 +239,9 @@ int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
 
 	if (!step.wanted || step.failed)
 		return 0;
-	return join_prepare(&error) < 0 ? task_failed(sp, &error) : 0;
+	if (join_prepare(&error) < 0)
+		end_task(sp, false, error.text, NULL);
+	return 0;
 }
 
 /*
@@ -231,7 +251,7 @@ int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
  *           comes next.
  * Identity: the job's user, with the capabilities kept for joining.
  * Go:       never. The child is a fork of slurmstepd and has no Go threads.
- * Failure:  a negative value ends the task, and srun reports it.
+ * Failure:  ends the task, and srun reports it.
  */
 int slurm_spank_task_init(spank_t sp, int ac, char **av)
 {
@@ -241,16 +261,11 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
 
 	if (!step.wanted)
 		return 0;
-	if (step.failed) {
-		const char *text = reply_find(step.reply, sizeof(step.reply), "error");
-		const char *hint = reply_find(step.reply, sizeof(step.reply), "hint");
-
-		if (job_local_task(sp) <= 0)
-			report(text, hint);
-		return -1;
-	}
+	if (step.failed)
+		end_task(sp, true, reply_find(step.reply, sizeof(step.reply), "error"),
+			 reply_find(step.reply, sizeof(step.reply), "hint"));
 	if (join_container(sp, step.socket, job_local_task(sp) == 0, &error) < 0)
-		return task_failed(sp, &error);
+		end_task(sp, error.shared, error.text, error.hint);
 	return 0;
 }
 

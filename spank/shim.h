@@ -62,7 +62,7 @@ void options_free(void);
 bool job_is_container_step(spank_t sp);
 int job_add_facts(struct message *m, spank_t sp);
 void job_add_environment(struct message *m, char **environment);
-uint32_t job_local_tasks(spank_t sp);
+int job_local_tasks(spank_t sp);
 int job_local_task(spank_t sp);
 
 /* ---- library.c: libbrolga.so ---- */

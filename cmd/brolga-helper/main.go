@@ -62,13 +62,32 @@ func step(began time.Time) (err error) {
 			err = errors.Join(err, refuse(tasks, err))
 		}
 	}()
+	go endWithTasks()
 	leaveSlurmstepd()
 	j, err := job.Read(os.Stdin)
 	if err != nil {
 		return errors.Join(err, refuse(tasks, err))
 	}
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Began: began}
+	namespace, err := os.Open("/proc/self/ns/mnt")
+	if err != nil {
+		return errors.Join(err, refuse(tasks, err))
+	}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Began: began, Namespace: namespace}
 	return e.Serve(context.Background(), tasks)
+}
+
+// endWithTasks ends the process when nobody holds the other end of the socket:
+// slurmstepd and all tasks are gone, or have what they need. Whatever was being
+// done, the kernel undoes, and programs that were started die with the threads
+// that started them.
+func endWithTasks() {
+	for {
+		// No event is asked for: POLLHUP is always reported (poll(2)).
+		n, err := unix.Poll([]unix.PollFd{{Fd: socket}}, -1)
+		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+			os.Exit(0)
+		}
+	}
 }
 
 // leaveSlurmstepd undoes what a child inherits from slurmstepd and should not

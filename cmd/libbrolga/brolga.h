@@ -46,7 +46,8 @@ typedef int brolga_submit_f(brolga_byte *message, size_t length, char *reply, si
  * Starts the helper for one step on this node. Identity: root, in slurmstepd,
  * before tasks are forked. The helper inherits a duplicate of socket, one end of
  * a SOCK_SEQPACKET pair; the caller closes its own copy of that end. Takes a few
- * milliseconds and does not wait for the helper.
+ * milliseconds and does not wait for the helper, which is no child of the caller
+ * and ends with the last task.
  */
 typedef int brolga_start_f(brolga_byte *message, size_t length, int socket, char *reply,
 			   size_t size);

@@ -14,7 +14,7 @@ import (
 )
 
 // start resolves the step's request and starts the helper for it. Identity:
-// root, in slurmstepd, on its main thread.
+// root, in slurmstepd.
 func start(c call, socket int) error {
 	cfg, path, err := c.loadConfig(trust.Read)
 	if err != nil {
@@ -50,9 +50,13 @@ func memoryFile(text []byte) (*os.File, error) {
 	return f, nil
 }
 
-// startHelper executes the helper and does not wait for it. syscall.ForkExec
-// rather than os/exec: the latter forks once more for a test of its own and
-// keeps a descriptor of the child. slurmstepd reaps the helper with its tasks.
+// startHelper executes the helper and does not wait for it. It becomes a
+// sibling of slurmstepd, not a child: slurmstepd waits for any child, and finding
+// one that is no task costs it a pause of 0.1 s. It ends when the other end of
+// socket is closed everywhere.
+//
+// syscall.ForkExec rather than os/exec: the latter forks once more for a test of
+// its own and keeps a descriptor of the child.
 func startHelper(path string, input *os.File, socket int) error {
 	if err := trust.Check(path); err != nil {
 		return fmt.Errorf("start helper: %w", err)
@@ -63,16 +67,10 @@ func startHelper(path string, input *os.File, socket int) error {
 	}
 	defer null.Close()
 	_, err = syscall.ForkExec(path, []string{path, "step"}, &syscall.ProcAttr{
-		Dir: "/",
-		Env: helperEnv,
-		Files: []uintptr{
-			input.Fd(), null.Fd(), null.Fd(), uintptr(socket),
-		},
-		Sys: &syscall.SysProcAttr{
-			Setsid: true,
-			// slurmstepd calls from its main thread, which lives as long as it.
-			Pdeathsig: syscall.SIGKILL,
-		},
+		Dir:   "/",
+		Env:   helperEnv,
+		Files: []uintptr{input.Fd(), null.Fd(), null.Fd(), uintptr(socket)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_PARENT},
 	})
 	if err != nil {
 		return fmt.Errorf("start helper %s: %w", path, err)

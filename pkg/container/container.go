@@ -43,12 +43,19 @@ import (
 // Container is a container that has no process of its own.
 type Container struct {
 	// Namespace refers to the mount namespace, Root to its root directory
-	// (O_PATH). The owner closes both.
+	// (O_PATH).
 	Namespace, Root *os.File
+	// builder is the namespace that Start was called in. libcontainer keeps a
+	// descriptor of its first /sys/fs/cgroup for the life of the process, and
+	// cannot start another container once that mount is gone.
+	builder *os.File
 }
 
-// Close releases the descriptors.
-func (c *Container) Close() error { return errors.Join(c.Namespace.Close(), c.Root.Close()) }
+// Close releases the descriptors. After the first container was closed, the
+// process cannot start another.
+func (c *Container) Close() error {
+	return errors.Join(c.Namespace.Close(), c.Root.Close(), c.builder.Close())
+}
 
 // Init runs libcontainer's init, as which the helper executes itself. It does
 // not return.
@@ -120,6 +127,9 @@ func libcontainerConfig(b *bundle.Bundle, hooks []hook.Hook) (*configs.Config, e
 			rest.Mounts = append(rest.Mounts, m)
 		}
 	}
+	// The bundle's /dev once more: libcontainer fills a /dev that is no mount.
+	dev := filepath.Join(b.Spec.Root.Path, "dev")
+	rest.Mounts = append(rest.Mounts, specs.Mount{Destination: "/dev", Source: dev, Type: "bind", Options: []string{"rbind", "rslave"}})
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName:      "brolga",
 		Spec:            &rest,
@@ -177,7 +187,11 @@ func take(c *libcontainer.Container) (*Container, error) {
 		namespace.Close()
 		return nil, fmt.Errorf("open the container's root: %w", err)
 	}
-	return &Container{Namespace: namespace, Root: root}, nil
+	builder, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open own mount namespace: %w", err), namespace.Close(), root.Close())
+	}
+	return &Container{Namespace: namespace, Root: root, builder: builder}, nil
 }
 
 // end kills the init, which waits for a command it never gets.

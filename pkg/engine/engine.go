@@ -31,6 +31,10 @@ type Engine struct {
 	Hooks []hook.Hook
 	// Began is when the work began, for the log.
 	Began time.Time
+	// Namespace is the mount namespace the helper was started in. It is opened
+	// first of all, because libcontainer may move any thread, the main one
+	// included, to another.
+	Namespace *os.File
 }
 
 // Serve prepares the container while Slurm starts the step's tasks, lets each
@@ -47,7 +51,10 @@ func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
 	}
 	// Under job_container/tmpfs tasks are in a namespace of their job, which
 	// nobody knows before the first of them is there.
-	if elsewhere, err := inOtherNamespace(first); err != nil || elsewhere {
+	if same, err := mountns.Same(e.Namespace, first.Namespace); err != nil || !same {
+		if built != nil {
+			defer built.container.Close() // libcontainer still needs it
+		}
 		built, buildErr = e.build(ctx, first.Namespace)
 		buildErr = errors.Join(err, buildErr)
 	}
@@ -81,16 +88,6 @@ func absolute(mounts []request.Mount, dir string) []request.Mount {
 	return all
 }
 
-func inOtherNamespace(h *task.Hello) (bool, error) {
-	own, err := os.Open("/proc/self/ns/mnt")
-	if err != nil {
-		return false, fmt.Errorf("open own mount namespace: %w", err)
-	}
-	defer own.Close()
-	same, err := mountns.Same(own, h.Namespace)
-	return !same, err
-}
-
 // built is a container that tasks can join.
 type built struct {
 	container *container.Container
@@ -111,11 +108,13 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
-	laps := laps{last: time.Now()}
+	laps := laps{last: e.Began}
+	laps.add("thread")
 	owner, err := lookUp(e.Job.Request)
 	if err != nil {
 		return nil, err
 	}
+	laps.add("owner")
 	img, err := image.Get(ctx, image.Source{
 		Config:     e.Job.Config,
 		ConfigPath: e.Job.ConfigPath,
@@ -123,7 +122,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		Env:        e.Job.Env,
 	}, e.Job.Request.Image)
 	if err != nil {
-		return nil, fmt.Errorf("get image %s: %w", e.Job.Request.Image, err)
+		return nil, err
 	}
 	defer img.Close()
 	laps.add("image")

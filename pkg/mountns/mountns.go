@@ -25,16 +25,27 @@ import (
 // processes. It needs CAP_SYS_ADMIN.
 func Do(from *os.File, f func() error) error {
 	result := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
-		if err := enter(from); err != nil {
-			result <- err
-			return
-		}
-		result <- f()
-	}()
+	go run(from, f, result)
 	return <-result
+}
+
+func run(from *os.File, f func() error, result chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread's namespace is the one that /proc/self/ns shows of
+		// this process. Hold it while another thread takes over.
+		defer runtime.UnlockOSThread()
+		taken := make(chan error)
+		go run(from, f, taken)
+		result <- <-taken
+		return
+	}
+	// Never unlocked: the thread ends with the goroutine.
+	if err := enter(from); err != nil {
+		result <- err
+		return
+	}
+	result <- f()
 }
 
 func enter(from *os.File) error {

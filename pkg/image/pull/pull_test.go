@@ -4,6 +4,8 @@ package pull
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -324,7 +327,9 @@ func hangUp(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-func wrong(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(strings.Repeat("x", 1<<20))) }
+func wrong(w http.ResponseWriter, _ *http.Request) {
+	_, _ = w.Write([]byte(strings.Repeat("x", 1<<20)))
+}
 
 // TestPullFaults makes the registry fail, for a while or for good.
 func TestPullFaults(t *testing.T) {
@@ -487,14 +492,9 @@ func TestPullUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
-	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
-	tls.StartTLS()
-	t.Cleanup(tls.Close)
 	for _, tt := range []struct{ host, err string }{
 		{closed.Addr().String(), "cannot be reached: connect: connection refused"},
 		{"no-such-host.invalid", "no such host"},
-		{strings.TrimPrefix(tls.URL, "https://"), "cannot be trusted"},
 	} {
 		t.Run(tt.err, func(t *testing.T) {
 			r, err := ref.Parse(tt.host + "/a:b")
@@ -506,6 +506,14 @@ func TestPullUnreachable(t *testing.T) {
 				t.Errorf("Pull = %v; want an error with %q and a hint", err, tt.err)
 			}
 		})
+	}
+}
+
+func TestExplainTLS(t *testing.T) {
+	err := explain(&url.Error{Op: "Get", URL: "https://r.example/v2/", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}},
+		Options{Ref: ref.Ref{Registry: "r.example"}})
+	if !strings.HasPrefix(err.Error(), "registry r.example cannot be trusted: x509: ") || fault.Hint(err) == "" {
+		t.Errorf("explain = %v; want an error about trust and a hint", err)
 	}
 }
 

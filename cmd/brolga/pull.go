@@ -18,6 +18,8 @@ import (
 func runPull(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
+	cache := fs.String("cache", "", "image cache `DIR`; default is the site's choice")
+	missing := fs.Bool("if-missing", false, "do not ask whether a cached tag has changed")
 	quiet := fs.Bool("quiet", false, "show no progress")
 	if err := v.parse(fs, args, 1, 1); err != nil {
 		return err
@@ -30,15 +32,17 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return err
+	if *cache == "" {
+		if *cache, err = cacheDir(conf); err != nil {
+			return err
+		}
 	}
 	o := pull.Options{
-		Ref:      r,
-		Layout:   dir,
-		Have:     store.New(conf.Store, 0).Has, // says nothing about who may use it
-		Insecure: conf.Insecure,
+		Ref:       r,
+		Layout:    *cache,
+		Have:      store.New(conf.Store, 0).Has, // says nothing about who may use it
+		IfMissing: *missing,
+		Insecure:  conf.Insecure,
 	}
 	if !*quiet {
 		o.Progress = pull.NewProgress(os.Stderr)

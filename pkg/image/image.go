@@ -80,7 +80,11 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 	pulled := false
 	if errors.Is(err, layout.ErrNotFound) {
 		pulled = true
-		if err = g.pull(ctx, g.ref); err == nil {
+		err = g.checkStore() // before the user waits
+		if err == nil {
+			err = g.pull(ctx, g.ref)
+		}
+		if err == nil {
 			top, m, err = g.present()
 		}
 	}
@@ -193,7 +197,7 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: not done after %s", r, limit))
 	defer cancel()
 	return g.client(ctx, command.Cmd{
-		Args:     append(g.verb("pull"), "--quiet", r.String()),
+		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--cache", g.cache(), r.String()),
 		Env:      g.userEnv(),
 		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
 	})

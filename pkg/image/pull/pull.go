@@ -37,6 +37,9 @@ type Options struct {
 	// Have says whether the image with this manifest is at hand in another form,
 	// so that its layers are not needed. May be nil.
 	Have func(manifestDigest string) bool
+	// IfMissing takes a tag that the cache knows to mean what it meant, and asks
+	// no registry about it.
+	IfMissing bool
 	// Keychain finds credentials; nil is the user's configuration files.
 	Keychain authn.Keychain
 	// Insecure lists registries, HOST or HOST:PORT, that may be spoken to without
@@ -79,7 +82,8 @@ func pull(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	p := &puller{o: o, layout: l}
-	if o.Ref.Digest != "" {
+	known := o.Ref.Digest != "" || o.IfMissing // what the name means cannot change
+	if known {
 		if res, ok := p.local(); ok {
 			return res, p.record(ctx, res)
 		}
@@ -93,7 +97,7 @@ func pull(ctx context.Context, o Options) (Result, error) {
 	}
 	defer lock.Close()
 	// Another process may just have done it.
-	if o.Ref.Digest != "" || p.stamp() != before {
+	if known || p.stamp() != before {
 		if res, ok := p.local(); ok {
 			return res, p.record(ctx, res)
 		}

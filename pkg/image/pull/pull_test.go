@@ -209,6 +209,13 @@ func TestPullCountsRequests(t *testing.T) {
 		}
 	}
 
+	cached := o
+	cached.IfMissing = true
+	s.reset(nil)
+	if _, err := Pull(t.Context(), cached); err != nil || len(s.requests) != 0 {
+		t.Errorf("pull if missing: %v, requests %q; want none", err, s.requests)
+	}
+
 	digest, err := img.Digest()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+)
+
+// site is a whole installation: a registry, a store, a client, two users.
+type site struct {
+	dir, registry string
+	conf          config.Config
+	confPath      string
+
+	mu       sync.Mutex
+	requests []string
+}
+
+// storeOwner is an account that every system has and no test needs.
+const storeOwner = "nobody"
+
+// newSite makes a site. It needs root, because it acts as others.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := os.Stat("/usr/bin/tar2sqfs"); err != nil {
+		t.Skip("needs tar2sqfs")
+	}
+	dir, err := os.MkdirTemp("", "brolga-image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &site{dir: dir, confPath: filepath.Join(dir, "brolga.toml")}
+	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.requests = append(s.requests, r.Method+" "+r.URL.Path)
+		s.mu.Unlock()
+		reg.ServeHTTP(w, r)
+	}))
+	t.Cleanup(web.Close)
+	s.registry = strings.TrimPrefix(web.URL, "http://")
+
+	owner, err := lookupOwner(storeOwner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := filepath.Join(dir, "brolga")
+	if out, err := exec.Command("go", "build", "-o", client, "../../cmd/brolga").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	store := filepath.Join(dir, "store")
+	text := fmt.Sprintf("store = %q\nstore_owner = %q\ncache = %q\nclient = %q\n", store, storeOwner, dir+"/cache/{uid}", client)
+	err = errors.Join(
+		os.Chmod(dir, 0o755),
+		os.WriteFile(s.confPath, []byte(text), 0o644),
+		os.Mkdir(store, 0o711),
+		os.Chown(store, int(owner.UID), int(owner.GID)),
+		os.Mkdir(filepath.Join(dir, "cache"), 0o777),
+		os.Chmod(filepath.Join(dir, "cache"), 0o777),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.conf, err = config.Load(s.confPath); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *site) source(uid uint32) Source {
+	return Source{Config: s.conf, ConfigPath: s.confPath, User: identity.User{UID: uid, GID: uid, Name: "test", Home: s.dir}}
+}
+
+// push makes an image and returns its name.
+func (s *site) push(t *testing.T, tag string) ref.Ref {
+	t.Helper()
+	img, err := random.Image(10_000, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf = conf.DeepCopy()
+	conf.OS, conf.Architecture = "linux", runtime.GOARCH
+	conf.Config.Env = []string{"A=b"}
+	if img, err = mutate.ConfigFile(img, conf); err != nil {
+		t.Fatal(err)
+	}
+	n, err := name.ParseReference(s.registry + "/test:" + tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(n, img); err != nil {
+		t.Fatal(err)
+	}
+	r, err := ref.Parse(n.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.requests = nil
+	s.mu.Unlock()
+	return r
+}
+
+func (s *site) count(part string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, r := range s.requests {
+		if strings.Contains(r, part) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestGet(t *testing.T) {
+	s := newSite(t)
+	r := s.push(t, "1")
+
+	// Four nodes at once: one pull, one conversion.
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			img, err := Get(t.Context(), s.source(4711), r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer img.Close()
+			if len(img.Meta.Config.Env) != 1 || img.Meta.Name != r.String() || img.Meta.Size == 0 {
+				t.Errorf("the image's data are %+v", img.Meta)
+			}
+		})
+	}
+	wg.Wait()
+	if m, b := s.count("/manifests/"), s.count("/blobs/"); m != 1 || b != 4 {
+		t.Errorf("4 users of one cache: %d requests of manifests, %d of blobs; want 1 and 4", m, b)
+	}
+	images, err := filepath.Glob(filepath.Join(s.conf.Store, "sha256", "*"))
+	if err != nil || len(images) != 2 {
+		t.Errorf("the store has %q, %v; want an image and its data", images, err)
+	}
+
+	start := time.Now()
+	img, err := Get(t.Context(), s.source(4711), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("warm: %v", time.Since(start))
+	magic := make([]byte, 4)
+	if _, err := img.File.ReadAt(magic, 0); err != nil || string(magic) != "hsqs" {
+		t.Errorf("the image begins with %q, %v", magic, err)
+	}
+	img.Close()
+
+	// Another user must fetch the manifest, but not the layers.
+	before := s.count("/blobs/")
+	other, err := Get(t.Context(), s.source(4712), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	if got := s.count("/blobs/") - before; got != 1 {
+		t.Errorf("the second user fetched %d blobs; want the configuration", got)
+	}
+
+	// The store lost the image: the second user has no layers.
+	for _, path := range images {
+		os.Remove(path)
+	}
+	if other, err = Get(t.Context(), s.source(4712), r); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+}
+
+func TestGetFailures(t *testing.T) {
+	s := newSite(t)
+	good := s.push(t, "1")
+	bad := good
+	bad.Tag = "nope"
+	for _, tt := range []struct {
+		name  string
+		ref   ref.Ref
+		spoil func(*Source)
+		err   string
+		hint  string
+	}{
+		{
+			name: "no such tag", ref: bad,
+			err: fmt.Sprintf("get image %s: pull %[1]s: the registry has no such image or tag", bad),
+		},
+		{
+			name: "no store", ref: good, spoil: func(c *Source) { c.Config.Store = "/no/such/store" },
+			err:  fmt.Sprintf("get image %s: the store /no/such/store does not exist", good),
+			hint: "owned by " + storeOwner,
+		},
+		{
+			name: "no owner", ref: good, spoil: func(c *Source) { c.Config.StoreOwner = "no-such-user" },
+			err:  fmt.Sprintf("get image %s: look up store_owner: user: unknown user no-such-user", good),
+			hint: "useradd",
+		},
+		{
+			name: "no client", ref: bad, spoil: func(c *Source) { c.Config.Client = "/no/such/client" },
+			err: fmt.Sprintf("get image %s: run /no/such/client: fork/exec /no/such/client: no such file or directory", bad),
+		},
+		{
+			name: "time is up", ref: bad, spoil: func(c *Source) {
+				c.Config.Client = "/bin/sh"
+				c.ConfigPath = ""
+				c.Config.PullTimeout = 1
+			},
+			err: fmt.Sprintf("get image %s: pull %[1]s: not done after 1ns", bad),
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			src := s.source(4711)
+			if tt.spoil != nil {
+				tt.spoil(&src)
+			}
+			_, err := Get(t.Context(), src, tt.ref)
+			if err == nil || err.Error() != tt.err || !strings.Contains(fault.Hint(err), tt.hint) {
+				t.Errorf("Get = %v\n(hint %q)\nwant %s (hint with %q)", err, fault.Hint(err), tt.err, tt.hint)
+			}
+		})
+	}
+}
+
+// TestGetNeedsTheManifest: a user who cannot fetch an image cannot run it,
+// although the store has it, and cannot use another user's cache.
+func TestGetNeedsTheManifest(t *testing.T) {
+	s := newSite(t)
+	r := s.push(t, "1")
+	img, err := Get(t.Context(), s.source(4711), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.Close()
+	pinned := r
+	pinned.Digest = img.Meta.Digest
+	src := s.source(4712)
+	src.Config.Client = "/bin/false" // no registry
+	if _, err := Get(t.Context(), src, pinned); err == nil {
+		t.Error("user 4712 got the image without its manifest")
+	}
+	src.Config.Cache = s.dir + "/cache/4711"
+	if _, err := Get(t.Context(), src, pinned); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Get of user 4712 from the cache of 4711 = %v; want %v", err, fs.ErrPermission)
+	}
+}

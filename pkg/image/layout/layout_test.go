@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
+)
+
+var hostile = strings.Repeat("0", 64)
+
+func newLayout(t *testing.T) *Layout {
+	t.Helper()
+	l, err := Create(filepath.Join(t.TempDir(), "cache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// put stores an image of one layer and gives it a name.
+func put(t *testing.T, l *Layout, name, layer string) Manifest {
+	t.Helper()
+	blob := func(content string) Descriptor {
+		digest, err := l.PutBlob([]byte(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Descriptor{Digest: digest, Size: int64(len(content))}
+	}
+	raw, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": TypeManifest, "config": blob("{}"), "layers": []Descriptor{blob(layer)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := blob(string(raw))
+	d.Annotations = map[string]string{RefName: name}
+	if err := l.Update(t.Context(), func(x *Index) { x.Set(name, d) }); err != nil {
+		t.Fatal(err)
+	}
+	m, err := l.Manifest(d.Digest, Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestResolve(t *testing.T) {
+	l := newLayout(t)
+	r := ref.Ref{Registry: "a.example", Repository: "b", Tag: "1"}
+	if _, err := l.Resolve(r); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Resolve in an empty layout = %v; want %v", err, ErrNotFound)
+	}
+	m := put(t, l, r.String(), "layer")
+	if got, err := l.Resolve(r); err != nil || got != m.Digest || !l.Complete(m) {
+		t.Errorf("Resolve = %q, %v, complete %v; want %q", got, err, l.Complete(m), m.Digest)
+	}
+	pinned := r
+	pinned.Digest = m.Digest
+	if got, err := l.Resolve(pinned); err != nil || got != m.Digest {
+		t.Errorf("Resolve of a digest = %q, %v; want %q", got, err, m.Digest)
+	}
+	pinned.Digest = "sha256:" + hostile
+	if _, err := l.Resolve(pinned); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Resolve of an unknown digest = %v; want %v", err, ErrNotFound)
+	}
+	if _, err := Open(filepath.Join(t.TempDir(), "none")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Open of nothing = %v; want %v", err, ErrNotFound)
+	}
+}
+
+// TestBlobRefuses puts in place of a blob what a user may have put there.
+func TestBlobRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		make func(path string) error
+		err  string
+	}{
+		{"link", func(p string) error { return os.Symlink("/etc/passwd", p) }, "too many levels"},
+		{"fifo", func(p string) error { return unix.Mkfifo(p, 0o600) }, "not a regular file"},
+		{"directory", func(p string) error { return os.Mkdir(p, 0o700) }, "not a regular file"},
+		{"other content", func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) }, "the content has digest"},
+		{"large", func(p string) error { return os.WriteFile(p, make([]byte, 101), 0o600) }, "longer than 100 bytes"},
+		{"nothing", func(string) error { return nil }, ErrNotFound.Error()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLayout(t)
+			if err := tt.make(l.path("blobs", "sha256", hostile)); err != nil {
+				t.Fatal(err)
+			}
+			done := time.AfterFunc(5*time.Second, func() { panic("ReadBlob waits") })
+			defer done.Stop()
+			if _, err := l.ReadBlob("sha256:"+hostile, 100); err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("ReadBlob = %v; want an error with %q", err, tt.err)
+			}
+		})
+	}
+}
+
+func TestParse(t *testing.T) {
+	const d = `{"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","size":1}`
+	for _, tt := range []struct {
+		in    string
+		index bool
+		err   string // substring of the error; empty means success
+	}{
+		{in: `{"schemaVersion":2,"mediaType":"` + TypeManifest + `","config":` + d + `,"layers":[` + d + `]}`},
+		{in: `{"schemaVersion":2,"mediaType":"` + TypeDockerManifest + `","config":` + d + `}`},
+		{in: `{"schemaVersion":2,"config":` + d + `}`},
+		{in: `{"schemaVersion":2,"mediaType":"` + TypeIndex + `","manifests":[` + d + `]}`, index: true},
+		{in: `{"schemaVersion":2,"mediaType":"` + TypeDockerIndex + `","manifests":[]}`, index: true},
+		{in: `{"schemaVersion":2,"manifests":[]}`, index: true},
+
+		{in: `x`, err: "not a manifest"},
+		{in: `{}`, err: "not an image manifest"},
+		{in: `{"schemaVersion":1}`, err: "schema 1 is not supported"},
+		{in: `{"schemaVersion":2,"mediaType":"text/html","config":` + d + `}`, err: `media type "text/html"`},
+		{in: `{"schemaVersion":2,"mediaType":"` + TypeManifest + `"}`, err: "no configuration"},
+		{in: `{"schemaVersion":2,"config":` + d + `,"manifests":[]}`, err: "both a manifest and an index"},
+		{in: `{"schemaVersion":2,"config":{"digest":"sha256:../x","size":1}}`, err: "want a sha256 digest"},
+		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":-1}}`, err: "size -1"},
+		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":99999999}}`, err: "the configuration is longer"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			_, index, err := Parse([]byte(tt.in))
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("Parse = %v; want an error with %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || (index != nil) != tt.index {
+				t.Fatalf("Parse = index %v, %v; want index %v", index != nil, err, tt.index)
+			}
+		})
+	}
+}
+
+func TestSelect(t *testing.T) {
+	index := func(platforms ...Platform) *Index {
+		x := &Index{}
+		for i, p := range platforms {
+			digest := "sha256:" + strings.Repeat(string("0123456789"[i]), 64)
+			x.Manifests = append(x.Manifests, Descriptor{Digest: digest, Platform: &p})
+		}
+		return x
+	}
+	amd64, arm64 := Platform{OS: "linux", Architecture: "amd64"}, Platform{OS: "linux", Architecture: "arm64"}
+	v := func(p Platform, variant string) Platform { p.Variant = variant; return p }
+	unknown := Platform{OS: "unknown", Architecture: "unknown"}
+	for _, tt := range []struct {
+		name  string
+		index *Index
+		p     Platform
+		want  int // which one; -1 is an error
+	}{
+		{"by architecture", index(arm64, amd64), amd64, 1},
+		{"not for later processors", index(v(amd64, "v3"), amd64), amd64, 1},
+		{"variant that is the default", index(amd64, v(arm64, "v8")), arm64, 1},
+		{"best variant", index(Platform{"linux", "arm", "v6"}, Platform{"linux", "arm", "v7"}), Platform{OS: "linux", Architecture: "arm"}, 1},
+		{"beside an attestation", index(unknown, amd64), amd64, 1},
+		{"another system", index(Platform{OS: "windows", Architecture: "amd64"}, arm64, unknown), amd64, -1},
+		{"nothing", index(), amd64, -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := tt.index.Select(tt.p)
+			if tt.want < 0 {
+				if !errors.Is(err, ErrPlatform) || strings.Contains(err.Error(), "unknown") {
+					t.Errorf("Select = %+v, %v; want %v", got, err, ErrPlatform)
+				}
+				return
+			}
+			if err != nil || got.Digest != tt.index.Manifests[tt.want].Digest {
+				t.Errorf("Select = %+v, %v; want number %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestPrune removes an image and what only it used.
+func TestPrune(t *testing.T) {
+	l := newLayout(t)
+	a, b := put(t, l, "a", "layer of a"), put(t, l, "b", "layer of b")
+	err := l.Prune(t.Context(), func(d Descriptor) bool { return d.Annotations[RefName] == "a" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Has(a.Layers[0]) || l.Has(Descriptor{Digest: a.Digest, Size: a.Size()}) {
+		t.Error("blobs of the removed image are still there")
+	}
+	if !l.Complete(b) { // shares the configuration
+		t.Error("the other image has lost blobs")
+	}
+	if index, err := l.Index(); err != nil || index.Find("a") != nil || index.Find("b") == nil {
+		t.Errorf("the index is %+v, %v; want b alone", index, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -62,14 +63,26 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 }
 
 // confine gives up what a conversion does not need, before it reads what a user
-// wrote.
+// wrote. The kernel keeps some of it for each thread, so this goroutine, which
+// starts tar2sqfs, stays on its own.
 func confine() error {
-	none := unix.Rlimit{}
+	runtime.LockOSThread()
 	return errors.Join(
 		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-		unix.Setrlimit(unix.RLIMIT_CORE, &none),
 		unix.Setpriority(unix.PRIO_PROCESS, 0, 5),
+		lower(unix.RLIMIT_CORE, 0),
+		lower(unix.RLIMIT_FSIZE, uint64(squash.DefaultLimits.Unpacked)),
 	)
+}
+
+// lower sets a resource limit, unless it is lower already.
+func lower(resource int, limit uint64) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(resource, &now); err != nil {
+		return err
+	}
+	limit = min(limit, now.Max)
+	return unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit})
 }
 
 func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref, digest string) error {

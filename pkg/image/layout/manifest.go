@@ -78,10 +78,10 @@ func (p Platform) rank(q Platform) int {
 	return -1
 }
 
-// Runs says whether p runs an image for q, where an image that does not say what
-// it is for runs everywhere.
+// Runs says whether p runs an image that is said to be for q, as far as system
+// and architecture tell. An image that does not say runs everywhere.
 func (p Platform) Runs(q Platform) bool {
-	return q.Architecture == "" || p.rank(q) >= 0
+	return (q.OS == "" || q.OS == p.OS) && (q.Architecture == "" || q.Architecture == p.Architecture)
 }
 
 // Index is an image index: several images, here by name or by platform.

@@ -67,6 +67,10 @@ const (
 	blockSize = "131072"
 )
 
+// maxParallel is how many layers are decompressed at once; each can take 128
+// MiB of memory.
+const maxParallel = 8
+
 // Convert writes the image to a new file, out, with the program tar2sqfs. What
 // is there after an error is not an image. The error names the layer that is to
 // blame, if one is.
@@ -89,7 +93,7 @@ func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits)
 // imageConfig is the part of an image's configuration that says what its layers
 // are.
 type imageConfig struct {
-	Created *time.Time `json:"created"`
+	Created string `json:"created"`
 	RootFS  struct {
 		DiffIDs []string `json:"diff_ids"`
 	} `json:"rootfs"`
@@ -113,10 +117,11 @@ func readConfig(in Input) (imageConfig, error) {
 
 // time returns when the image was made, in seconds that a squashfs can hold.
 func (c imageConfig) time() int64 {
-	if c.Created == nil {
+	t, err := time.Parse(time.RFC3339, c.Created)
+	if err != nil { // it is only for show
 		return 0
 	}
-	return min(max(c.Created.Unix(), 0), maxTime)
+	return min(max(t.Unix(), 0), maxTime)
 }
 
 // build reads all layers at once and applies them one by one.
@@ -128,7 +133,7 @@ func build(ctx context.Context, layers []*layer, limits Limits) (*tree, error) {
 	left.entries.Store(limits.Entries)
 	left.names.Store(limits.Names)
 	entries := make([][]entry, len(layers))
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	slots := make(chan struct{}, min(runtime.GOMAXPROCS(0), maxParallel))
 	var wg sync.WaitGroup
 	for i, l := range layers {
 		wg.Go(func() {

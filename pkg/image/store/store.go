@@ -196,7 +196,11 @@ func (s *Store) Has(digest string) bool {
 // Init makes the directories in the store's directory, as the store owner.
 func (s *Store) Init() error {
 	for _, name := range []string{"sha256", "lock"} {
-		err := os.Mkdir(filepath.Join(s.dir, name), 0o711)
+		path := filepath.Join(s.dir, name)
+		err := os.Mkdir(path, 0o700)
+		if err == nil {
+			err = os.Chmod(path, 0o711) // whatever the umask
+		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("create the store: %w", err)
 		}

@@ -5,8 +5,8 @@
 // What the program gets is said explicitly: arguments, environment, identity,
 // descriptors. Nothing is taken from this process, and no shell is involved.
 // The program leads its own process group and is killed, with all of that group,
-// when the context ends; the kernel kills it when the thread that started it
-// dies. Its standard error is kept, up to a bound, for the error message.
+// when the context ends; the kernel kills it, or tells it to end, when the thread
+// that started it dies. Its standard error is kept, up to a bound, for the error message.
 //
 // This is the only package that starts programs.
 package command
@@ -44,6 +44,10 @@ type Cmd struct {
 	Stderr io.Writer
 	// Files become descriptors 3, 4 and so on.
 	Files []*os.File
+
+	// TidiesUp says that the program ends by SIGTERM and removes first what it
+	// has not finished. It gets that signal, not SIGKILL, when this process dies.
+	TidiesUp bool
 }
 
 // Identity is a user, group and the complete set of supplementary groups.
@@ -92,6 +96,9 @@ func Run(ctx context.Context, c Cmd) error {
 	}
 	cmd.ExtraFiles = c.Files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if c.TidiesUp {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	}
 	// A process without privilege can only be itself and may not even say so.
 	if id := c.Identity; id != nil && !(os.Geteuid() != 0 && uint32(os.Geteuid()) == id.UID) {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}

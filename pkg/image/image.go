@@ -215,7 +215,7 @@ func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.Fil
 
 // client runs the brolga command and passes its error on.
 func (g *getter) client(ctx context.Context, c command.Cmd) error {
-	c.Path = g.Config.Client
+	c.Path, c.TidiesUp = g.Config.Client, true
 	var out bytes.Buffer // the result is found in cache and store
 	c.Stdout = &out
 	err := command.Run(ctx, c)

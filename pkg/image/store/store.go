@@ -209,23 +209,39 @@ func (s *Store) Init() error {
 }
 
 // Lock waits until no one else produces or removes the image and keeps others
-// from it until the returned file is closed. It also removes what a producer
-// that died has left.
+// from it until the returned file is closed. It also removes what producers that
+// died have left, of this image and of others.
 func (s *Store) Lock(ctx context.Context, digest string) (io.Closer, error) {
 	hex, err := hexOf(digest)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockfile.Lock(ctx, filepath.Join(s.dir, "lock", hex), nil)
+	lock, err := lockfile.Lock(ctx, s.lockPath(hex), nil)
 	if err != nil {
 		return nil, err
 	}
-	left, _ := filepath.Glob(s.path(".tmp-" + hex + "-*"))
-	for _, path := range left {
-		os.Remove(path)
+	drafts, _ := filepath.Glob(s.path(".tmp-*"))
+	for _, path := range drafts {
+		of, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), ".tmp-"), "-")
+		if of == hex || s.isFree(of) {
+			os.Remove(path)
+		}
 	}
 	return lock, nil
 }
+
+// isFree says whether no one has the lock of an image. A draft that was there
+// before the lock was free has no producer any more.
+func (s *Store) isFree(hex string) bool {
+	f, err := os.OpenFile(s.lockPath(hex), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return lockfile.Try(f)
+}
+
+func (s *Store) lockPath(hex string) string { return filepath.Join(s.dir, "lock", hex) }
 
 // Draft is an image that is being made.
 type Draft struct {

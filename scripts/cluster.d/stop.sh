@@ -63,6 +63,7 @@ stop_daemons() {
 not_ours() { ! is_ours "$1"; }
 
 # Steps outlive slurmd by design, and a step killed hard leaves tasks behind.
+# Debian's slurmstepd is slurmstepd-wlm.
 kill_strays() {
 	local pids
 	for _ in 1 2 3; do
@@ -79,7 +80,7 @@ strays() {
 	for proc in /proc/[0-9]*; do
 		exe=$(readlink "$proc/exe") || continue
 		if [[ $exe == "$dir"/* ]] || is_task "$proc" ||
-			{ [[ ${exe##*/} == slurmstepd ]] && holds_our_file "$proc"; }; then
+			{ [[ ${exe##*/} == slurmstepd* ]] && holds_our_file "$proc"; }; then
 			printf '%s\n' "${proc#/proc/}"
 		fi
 	done

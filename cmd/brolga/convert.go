@@ -110,9 +110,11 @@ func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref
 		return err
 	}
 	defer draft.Discard()
-	if err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, squash.DefaultLimits); err != nil {
+	kept, err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, squash.DefaultLimits)
+	if err != nil {
 		return err
 	}
+	meta.Passwd, meta.Group = kept["etc/passwd"], kept["etc/group"]
 	return draft.Publish(meta)
 }
 

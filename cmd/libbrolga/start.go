@@ -7,47 +7,46 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
-// start resolves the step's request and starts the helper for it. Identity:
-// root, in slurmstepd.
+// start starts the helper, resolves the step's request meanwhile, and hands it
+// over. A helper that gets none ends. Identity: root, in slurmstepd.
 func start(c call, socket int) error {
-	cfg, path, err := c.loadConfig(trust.Read)
+	input, output, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start helper: %w", err)
+	}
+	defer output.Close()
+	err = startHelper(config.HelperPath(), input, socket)
+	input.Close()
 	if err != nil {
 		return err
+	}
+	text, err := prepare(c)
+	if err != nil {
+		return err
+	}
+	// The helper reads as soon as it runs, so a long text waits for that only.
+	if _, err := output.Write(text); err != nil {
+		return fmt.Errorf("hand over to the helper: %w", err)
+	}
+	return nil
+}
+
+// prepare returns the job of the helper.
+func prepare(c call) ([]byte, error) {
+	cfg, path, err := c.loadConfig(trust.Read)
+	if err != nil {
+		return nil, err
 	}
 	r, err := c.resolve(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	text, err := job.Job{Config: cfg, ConfigPath: path, Request: r, Env: c.step.Env}.Marshal()
-	if err != nil {
-		return err
-	}
-	input, err := memoryFile(text)
-	if err != nil {
-		return err
-	}
-	defer input.Close()
-	return startHelper(cfg.Helper, input, socket)
-}
-
-// memoryFile returns a file that holds text, positioned at its start.
-func memoryFile(text []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("brolga-job", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make memory file: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "brolga-job")
-	if _, err := f.WriteAt(text, 0); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write memory file: %w", err)
-	}
-	return f, nil
+	return job.Job{Config: cfg, ConfigPath: path, Request: r, Env: c.step.Env}.Marshal()
 }
 
 // startHelper executes the helper and does not wait for it. It becomes a
@@ -84,5 +83,6 @@ var helperEnv = []string{
 	"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 	"LC_ALL=C.UTF-8",
 	"GOGC=off",
+	"GOMAXPROCS=2",
 	"GOMEMLIMIT=256MiB",
 }

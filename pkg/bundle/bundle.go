@@ -28,9 +28,11 @@ type Params struct {
 	// RunDir is a directory of the node, in which the bundle is mounted.
 	RunDir  string
 	Request request.Request
-	// Image is the open squashfs, ImageConfig its configuration.
-	Image       *os.File
-	ImageConfig spec.Image
+	// Image is the open squashfs, ImageConfig its configuration; Passwd and
+	// Group are the image's /etc/passwd and /etc/group, nil if it has none.
+	Image         *os.File
+	ImageConfig   spec.Image
+	Passwd, Group []byte
 	// User is the job's user, Account and Groups what the host knows of them.
 	User    identity.User
 	Account account.User
@@ -62,8 +64,25 @@ func Create(p Params) (*Bundle, error) {
 	return &Bundle{Dir: dir, Spec: s}, writeConfig(dir, s)
 }
 
+// document has the fields of the specification that Brolga sets, in the format
+// of config.json. Encoding the whole type takes encoding/json a millisecond of
+// looking at fields for other systems; a test compares the results.
+type document struct {
+	Version     string            `json:"ociVersion"`
+	Process     *specs.Process    `json:"process,omitempty"`
+	Root        *specs.Root       `json:"root,omitempty"`
+	Mounts      []specs.Mount     `json:"mounts,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Linux       linux             `json:"linux"`
+}
+
+type linux struct {
+	Namespaces        []specs.LinuxNamespace `json:"namespaces,omitempty"`
+	RootfsPropagation string                 `json:"rootfsPropagation,omitempty"`
+}
+
 func writeConfig(dir string, s *specs.Spec) error {
-	text, err := json.Marshal(s)
+	text, err := json.Marshal(document{s.Version, s.Process, s.Root, s.Mounts, s.Annotations, linux{s.Linux.Namespaces, s.Linux.RootfsPropagation}})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.json"), text, 0o644)
 	}
@@ -85,6 +104,12 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 		return err
 	}
 	defer root.Close()
+	if err := root.MakeDirectories(); err != nil {
+		return err
+	}
+	// Before anything of the host is mounted: there nothing may be made. What
+	// cannot be made, the plan tells of where it matters.
+	_ = root.MakeDirectory(s.Process.Cwd)
 	if err := root.MountDev(p.Request.Devices); err != nil {
 		return err
 	}
@@ -120,25 +145,13 @@ func mountBinds(root *rootfs.Rootfs, mounts []specs.Mount) error {
 	return errors.Join(errs...)
 }
 
-// accountsLimit is the size in bytes up to which an image's passwd and group
-// files are read; larger ones are replaced.
-const accountsLimit = 1 << 20
-
 // addSystemFiles gives the container what it needs to know of the host and the
 // user.
 func addSystemFiles(root *rootfs.Rootfs, p Params) error {
-	passwd, err := root.ReadFile("/etc/passwd", accountsLimit)
-	if err != nil {
+	if err := root.AddFile("/etc/passwd", account.Passwd(p.Passwd, p.Account)); err != nil {
 		return err
 	}
-	groups, err := root.ReadFile("/etc/group", accountsLimit)
-	if err != nil {
-		return err
-	}
-	if err := root.AddFile("/etc/passwd", account.Passwd(passwd, p.Account)); err != nil {
-		return err
-	}
-	if err := root.AddFile("/etc/group", account.GroupFile(groups, p.Groups, p.Account.Name)); err != nil {
+	if err := root.AddFile("/etc/group", account.GroupFile(p.Group, p.Groups, p.Account.Name)); err != nil {
 		return err
 	}
 	// Copies: the host may replace its files while the step runs.

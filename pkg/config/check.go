@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -36,7 +36,6 @@ func checkPaths(c Config) error {
 	for _, p := range []struct{ key, path string }{
 		{"store", c.Store},
 		{"run_dir", c.RunDir},
-		{"helper", c.Helper},
 		{"client", c.Client},
 		{"tar2sqfs", c.Tar2sqfs},
 	} {
@@ -72,10 +71,10 @@ func checkWorkdir(c Config) error {
 	return nil
 }
 
-var tmpfsSize = regexp.MustCompile(`^[1-9][0-9]*[kKmMgG%]?$`)
-
+// checkTmpfsSize checks for a number and a unit, as tmpfs(5) has them.
 func checkTmpfsSize(c Config) error {
-	if !tmpfsSize.MatchString(c.Container.TmpfsSize) {
+	number := strings.TrimRight(c.Container.TmpfsSize, "kKmMgG%")
+	if n, err := strconv.ParseUint(number, 10, 63); err != nil || n == 0 || len(c.Container.TmpfsSize)-len(number) > 1 {
 		return fmt.Errorf("container.tmpfs_size = %q: want a size such as 2g or 25%%", c.Container.TmpfsSize)
 	}
 	return nil

@@ -30,6 +30,9 @@ var Version = "devel"
 // Prefix is the directory Brolga is installed under, set by the Makefile.
 var Prefix = "/usr/local"
 
+// HelperPath is the program that prepares containers on compute nodes, as root.
+func HelperPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-helper") }
+
 // Config is the site's configuration. All paths are absolute.
 type Config struct {
 	// Store is the directory of converted images, owned by StoreOwner. It may be
@@ -45,8 +48,6 @@ type Config struct {
 	// RunDir is a directory on each node for locks and empty mount points; it
 	// is made when it is missing. It should not survive a reboot.
 	RunDir string `toml:"run_dir"`
-	// Helper is the program that prepares containers on compute nodes, as root.
-	Helper string `toml:"helper"`
 	// Client is the brolga command, which pulls as the user and converts as
 	// StoreOwner.
 	Client string `toml:"client"`
@@ -115,7 +116,6 @@ func Default() Config {
 		StoreOwner:  "brolga",
 		Cache:       "{home}/.cache/brolga",
 		RunDir:      "/run/brolga",
-		Helper:      filepath.Join(Prefix, "libexec/brolga/brolga-helper"),
 		Client:      filepath.Join(Prefix, "bin/brolga"),
 		Tar2sqfs:    "/usr/bin/tar2sqfs",
 		PullTimeout: Duration(time.Hour),

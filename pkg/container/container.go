@@ -4,10 +4,10 @@
 // importer it is.
 //
 // What a step needs of a container is its mount namespace. [Start] lets
-// libcontainer's init make that, run the hooks and switch the root, and then
-// ends it before it would execute anything: the tasks are Slurm's, and no
-// process of ours remains. The namespace lives as long as a descriptor or a
-// task refers to it.
+// libcontainer's init make that, run the hooks and switch the root;
+// [Container.End] ends the init, which never executes anything: the tasks are
+// Slurm's, and no process of ours remains. The namespace lives as long as a
+// descriptor or a task refers to it.
 //
 // # Cgroups
 //
@@ -40,7 +40,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
-// Container is a container that has no process of its own.
+// Container is a started container.
 type Container struct {
 	// Namespace refers to the mount namespace, Root to its root directory
 	// (O_PATH).
@@ -49,6 +49,9 @@ type Container struct {
 	// descriptor of its first /sys/fs/cgroup for the life of the process, and
 	// cannot start another container once that mount is gone.
 	builder *os.File
+
+	handle *libcontainer.Container
+	init   *libcontainer.Process
 }
 
 // Close releases the descriptors. After the first container was closed, the
@@ -82,8 +85,7 @@ func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 	if err := c.Start(process); err != nil {
 		return nil, fmt.Errorf("start container: %w", errors.Join(err, c.Destroy()))
 	}
-	started, err := take(c)
-	return started, errors.Join(err, end(c, process))
+	return take(c, process)
 }
 
 // hideCgroups makes the thread's view of the cgroup hierarchies read-only.
@@ -162,10 +164,12 @@ func initProcess(p *specs.Process) *libcontainer.Process {
 	none := configs.Capabilities{}
 	noNewPrivileges := p.NoNewPrivileges
 	return &libcontainer.Process{
-		Init:            true,
-		Args:            p.Args,
-		Env:             p.Env,
-		Cwd:             p.Cwd,
+		Init: true,
+		Args: p.Args,
+		Env:  p.Env,
+		// libcontainer makes this directory as root, also where it is one of the
+		// host's. The bundle has made p.Cwd where it may.
+		Cwd:             "/",
 		Capabilities:    &none,
 		NoNewPrivileges: &noNewPrivileges,
 		LogLevel:        "4", // logrus: info
@@ -173,34 +177,37 @@ func initProcess(p *specs.Process) *libcontainer.Process {
 }
 
 // take opens what remains of the container once its init is gone.
-func take(c *libcontainer.Container) (*Container, error) {
+func take(c *libcontainer.Container, init *libcontainer.Process) (*Container, error) {
 	state, err := c.State()
 	if err != nil {
 		return nil, fmt.Errorf("find the container's init: %w", err)
 	}
-	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", state.InitProcessPid))
-	if err != nil {
-		return nil, fmt.Errorf("open the container's mount namespace: %w", err)
+	taken := &Container{handle: c, init: init}
+	for _, part := range []struct {
+		file  **os.File
+		path  string
+		flags int
+	}{
+		{&taken.Namespace, fmt.Sprintf("/proc/%d/ns/mnt", state.InitProcessPid), unix.O_RDONLY},
+		{&taken.Root, fmt.Sprintf("/proc/%d/root", state.InitProcessPid), unix.O_PATH | unix.O_DIRECTORY},
+		{&taken.builder, "/proc/thread-self/ns/mnt", unix.O_RDONLY},
+	} {
+		if *part.file, err = os.OpenFile(part.path, part.flags, 0); err != nil {
+			return nil, fmt.Errorf("open the started container: %w", err)
+		}
 	}
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", state.InitProcessPid), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		namespace.Close()
-		return nil, fmt.Errorf("open the container's root: %w", err)
-	}
-	builder, err := os.Open("/proc/thread-self/ns/mnt")
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open own mount namespace: %w", err), namespace.Close(), root.Close())
-	}
-	return &Container{Namespace: namespace, Root: root, builder: builder}, nil
+	return taken, nil
 }
 
-// end kills the init, which waits for a command it never gets.
-func end(c *libcontainer.Container, process *libcontainer.Process) error {
-	if err := process.Signal(unix.SIGKILL); err != nil {
+// End kills the init, which waits for a command it never gets, and forgets the
+// container. It is called on the thread that started it; should the thread end
+// first, the kernel kills the init.
+func (c *Container) End() error {
+	if err := c.init.Signal(unix.SIGKILL); err != nil {
 		return fmt.Errorf("end the container's init: %w", err)
 	}
-	_, _ = process.Wait() // its status says that it was killed
-	if err := c.Destroy(); err != nil {
+	_, _ = c.init.Wait() // its status says that it was killed
+	if err := c.handle.Destroy(); err != nil {
 		return fmt.Errorf("forget the container: %w", err)
 	}
 	return nil

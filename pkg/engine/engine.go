@@ -97,14 +97,27 @@ type built struct {
 }
 
 // build makes the container in a private copy of the mount namespace from, or
-// of the helper's own.
+// of the helper's own. It returns as soon as tasks can join; what is left to
+// tidy up is done meanwhile, or by the kernel when the helper ends.
 func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
-	var result *built
-	err := mountns.Do(from, func() (err error) {
-		result, err = e.buildHere(ctx)
-		return err
-	})
-	return result, err
+	type result struct {
+		built *built
+		err   error
+	}
+	ready := make(chan result, 2)
+	go func() {
+		err := mountns.Do(from, func() error {
+			b, err := e.buildHere(ctx)
+			if err != nil {
+				return err
+			}
+			ready <- result{built: b}
+			return b.container.End()
+		})
+		ready <- result{err: err}
+	}()
+	r := <-ready
+	return r.built, r.err
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
@@ -136,6 +149,8 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 			WorkingDir: img.Meta.Config.WorkingDir,
 			Digest:     img.Meta.Digest,
 		},
+		Passwd:  img.Meta.Passwd,
+		Group:   img.Meta.Group,
 		User:    owner.User,
 		Account: owner.account,
 		Groups:  owner.groups,

@@ -4,7 +4,7 @@
 //
 // [User.Do] changes the file-system identity of one thread: user, group and
 // supplementary groups as file servers and permission checks see them, with
-// root's right to ignore permissions gone. The rest of the process keeps its
+// all of root's capabilities gone. The rest of the process keeps its
 // own. The system calls are made raw, because those of Go and of the C library
 // change all threads of a process, or refuse to change one.
 //
@@ -53,18 +53,53 @@ func (u User) Do(f func() error) error {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("act as user %d: %w", u.UID, err)
 	}
+	var caps capabilities
+	if err := caps.get(); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("act as user %d: %w", u.UID, err)
+	}
 	restore := func() {
-		if err := before.assume(); err != nil {
+		// Capabilities first: setting groups needs one.
+		if err := errors.Join(caps.set(), before.assume()); err != nil {
 			panic(fmt.Sprintf("internal error: restore the identity of a thread: %v", err))
 		}
 		runtime.UnlockOSThread()
 	}
-	if err := u.assume(); err != nil {
+	err = u.assume()
+	if err == nil {
+		err = caps.without().set()
+	}
+	if err != nil {
 		restore()
 		return fmt.Errorf("act as user %d: %w", u.UID, err)
 	}
 	defer restore()
 	return f()
+}
+
+// capabilities are those of a thread (capget(2)). The kernel takes the ones for
+// files away with the file-system user id, but not CAP_SYS_PTRACE, which opens
+// links such as /proc/PID/cwd of processes that are others'.
+type capabilities [2]unix.CapUserData
+
+func (c *capabilities) get() error {
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &c[0]); err != nil {
+		return fmt.Errorf("get capabilities: %w", err)
+	}
+	return nil
+}
+
+func (c capabilities) set() error {
+	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &c[0]); err != nil {
+		return fmt.Errorf("set capabilities: %w", err)
+	}
+	return nil
+}
+
+// without returns c with none in effect, but still permitted.
+func (c capabilities) without() capabilities {
+	c[0].Effective, c[1].Effective = 0, 0
+	return c
 }
 
 // assume gives the calling thread the file-system identity of u. Groups come

@@ -88,3 +88,27 @@ func TestDoRestoresAfterPanic(t *testing.T) {
 		t.Errorf("identity after a panic = %+v, %v; want root", got, err)
 	}
 }
+
+// TestDoCapabilities checks that nothing of root's is left while acting as a
+// user, and that all of it is back afterwards.
+func TestDoCapabilities(t *testing.T) {
+	needRoot(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, during, after capabilities
+	if err := before.get(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (User{UID: 4711, GID: 4712}).Do(func() error { return during.get() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := after.get(); err != nil {
+		t.Fatal(err)
+	}
+	if during[0].Effective != 0 || during[1].Effective != 0 {
+		t.Errorf("capabilities in effect as the user: %+v", during)
+	}
+	if before != after {
+		t.Errorf("capabilities afterwards are %+v, were %+v", after, before)
+	}
+}

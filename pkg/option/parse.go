@@ -5,7 +5,6 @@ package option
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -98,7 +97,12 @@ type EnvEdit struct {
 	Value *string
 }
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+// isEnvName tells whether a shell could set the variable (POSIX, "Name").
+func isEnvName(name string) bool {
+	const digits = "0123456789"
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+	return name != "" && strings.Trim(name, letters+digits) == "" && !strings.Contains(digits, name[:1])
+}
 
 // ParseEnv parses the value of --container-env. A comma that a backslash
 // precedes belongs to a value. All faulty entries are reported.
@@ -107,7 +111,7 @@ func ParseEnv(text string) ([]EnvEdit, error) {
 	var errs []error
 	for _, entry := range split(text, ',') {
 		name, value, hasValue := strings.Cut(unescape(entry), "=")
-		if !envName.MatchString(name) {
+		if !isEnvName(name) {
 			errs = append(errs, fmt.Errorf("--%s: %q is not the name of a variable", Env, name))
 			continue
 		}

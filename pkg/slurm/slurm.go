@@ -109,8 +109,12 @@ func parse(r wire.Record, into *uint32) error {
 
 // owned are prefixes of variables that belong to Slurm or to the process
 // manager that started the task. An image must not change them: a task with a
-// wrong rank or PMI descriptor hangs or harms its job.
-var owned = []string{"SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_", "BROLGA_", "_SLURM_", "SPANK_"}
+// wrong rank or PMI descriptor hangs or harms its job. Our own decide what
+// steps that a task starts run in.
+var owned = []string{
+	"SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_", "_SLURM_", "SPANK_",
+	"BROLGA_CONTAINER_", "BROLGA_PIN",
+}
 
 // Owns tells whether the variable is Slurm's or a process manager's.
 func Owns(variable string) bool {

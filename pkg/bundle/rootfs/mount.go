@@ -50,14 +50,13 @@ func (r *Rootfs) Mount(m Mount) error {
 }
 
 func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
-	open := func() error {
-		source, err = os.OpenFile(m.Source, unix.O_PATH, 0)
-		return err
-	}
 	if m.AsUser {
-		err = r.user.Do(open)
+		err = r.user.Do(func() error {
+			source, err = openNoMagic(m.Source)
+			return err
+		})
 	} else {
-		err = open()
+		source, err = os.OpenFile(m.Source, unix.O_PATH, 0)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -66,6 +65,25 @@ func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
 		return nil, fmt.Errorf("user %s may not reach it: %w", r.user.Name, unix.EACCES)
 	}
 	return source, err
+}
+
+// openNoMagic opens a path that does not lead through a link such as
+// /proc/self/fd/3, which is a file this process has open and not one that the
+// user reached.
+func openNoMagic(path string) (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOSYS): // before Linux 5.6
+			return os.OpenFile(path, unix.O_PATH, 0)
+		}
+		return nil, err
+	}
 }
 
 // stage mounts source at a place of its own and gives that mount, and those
@@ -118,9 +136,15 @@ func setAttributes(path string, m Mount) error {
 }
 
 // setAttributesByRemount serves kernels before 5.12, where flags can be set for
-// one mount only; those below it keep the host's.
+// one mount only; those below it keep the host's. A remount sets all flags, so
+// those that the host has set are repeated.
 func setAttributesByRemount(path string, attr unix.MountAttr) error {
-	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND)
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return fmt.Errorf("get mount flags: %w", err)
+	}
+	const kept = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME
+	flags := unix.MS_REMOUNT | unix.MS_BIND | uintptr(st.Flags)&kept
 	for _, pair := range [][2]uint64{
 		{unix.MOUNT_ATTR_NOSUID, unix.MS_NOSUID}, {unix.MOUNT_ATTR_NODEV, unix.MS_NODEV},
 		{unix.MOUNT_ATTR_RDONLY, unix.MS_RDONLY}, {unix.MOUNT_ATTR_NOEXEC, unix.MS_NOEXEC},
@@ -145,6 +169,13 @@ func (r *Rootfs) show(stage, target string, isDir bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(handle.Fd()), &st); err != nil {
 		return err
+	}
+	var root unix.Stat_t
+	if err := unix.Fstat(int(r.root.Fd()), &root); err != nil {
+		return err
+	}
+	if st.Dev == root.Dev && st.Ino == root.Ino {
+		return errors.New("that is the container's root directory")
 	}
 	if targetIsDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; targetIsDir != isDir {
 		return errors.New("one is a directory, the other is not")
@@ -186,8 +217,9 @@ func (r *Rootfs) openDeepest(target string) (handle *os.File, missing []string, 
 			return err
 		})
 		if errors.Is(err, fs.ErrPermission) {
-			// The image may have directories only root can pass.
-			handle, err = pathrs.OpenatInRoot(r.root, path)
+			// The image may have directories only root can pass. What lies behind
+			// one of the host's is not told.
+			handle, err = r.openInOverlay(path)
 		}
 		if err == nil {
 			return handle, missing, nil
@@ -196,6 +228,26 @@ func (r *Rootfs) openDeepest(target string) (handle *os.File, missing []string, 
 			return nil, nil, fmt.Errorf("resolve destination: %w", err)
 		}
 		missing = append([]string{filepath.Base(path)}, missing...)
+	}
+}
+
+// openInOverlay opens a path that does not lead into anything mounted there.
+func (r *Rootfs) openInOverlay(path string) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	for {
+		fd, err := unix.Openat2(int(r.root.Fd()), path, &how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
+			continue
+		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENOSYS): // before Linux 5.6
+			return nil, unix.EACCES
+		}
+		return nil, err
 	}
 }
 

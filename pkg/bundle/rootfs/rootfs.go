@@ -36,7 +36,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -117,6 +116,49 @@ func (r *Rootfs) mountOverlay() error {
 	return r.owns(root)
 }
 
+// MakeDirectories makes /proc, /sys, /dev and /tmp where the image lacks them.
+//
+// The first three must be directories and no links: libcontainer mounts there
+// as root once the user's mounts are made, and would make what a link into one
+// of those points to on the host.
+func (r *Rootfs) MakeDirectories() error {
+	for _, name := range []string{"proc", "sys", "dev"} {
+		path := filepath.Join(r.Path, name)
+		err := os.Mkdir(path, 0o755)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make /%s: %w", name, err)
+		}
+		st, err := os.Lstat(path)
+		if err != nil {
+			return fmt.Errorf("make /%s: %w", name, err)
+		}
+		if !st.IsDir() {
+			return fmt.Errorf("the image's /%s is not a directory", name)
+		}
+	}
+	path := filepath.Join(r.Path, "tmp")
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(path, os.ModeSticky|0o777)
+	}
+	if err != nil {
+		return fmt.Errorf("make /tmp: %w", err)
+	}
+	return nil
+}
+
+// MakeDirectory makes a directory, and those above it, if it is missing.
+func (r *Rootfs) MakeDirectory(path string) error {
+	handle, err := r.openTarget(filepath.Clean(path), true)
+	if err != nil {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	return handle.Close()
+}
+
 // owns notes that the file system f is on was made here: root may write to it.
 func (r *Rootfs) owns(f *os.File) error {
 	dev, err := deviceOf(f)
@@ -154,38 +196,6 @@ func deviceOf(f *os.File) (uint64, error) {
 
 // Close releases descriptors. The mounts stay until the namespace ends.
 func (r *Rootfs) Close() error { return r.root.Close() }
-
-// ReadFile reads a file of the image, resolved inside the root file system. A
-// file that is missing or not a regular one has no content. The content comes
-// from the image: do not trust it.
-func (r *Rootfs) ReadFile(path string, limit int) ([]byte, error) {
-	handle, err := pathrs.OpenatInRoot(r.root, path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the image's %s: %w", path, err)
-	}
-	defer handle.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(handle.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("stat the image's %s: %w", path, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > int64(limit) {
-		return nil, nil
-	}
-	f, err := pathrs.Reopen(handle, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("open the image's %s: %w", path, err)
-	}
-	defer f.Close()
-	content := make([]byte, st.Size)
-	n, err := f.ReadAt(content, 0)
-	if n < len(content) && err != nil {
-		return nil, fmt.Errorf("read the image's %s: %w", path, err)
-	}
-	return content, nil
-}
 
 // AddFile makes a file for this step and shows it, read-only, at target.
 func (r *Rootfs) AddFile(target string, content []byte) error {

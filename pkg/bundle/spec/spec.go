@@ -54,10 +54,10 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // system.
 func Generate(r request.Request, user identity.User, image Image, rootfs string) *specs.Spec {
 	return &specs.Spec{
-		Version:  specs.Version,
-		Root:     &specs.Root{Path: rootfs, Readonly: !r.Writable},
-		Process:  process(r, image),
-		Mounts:   append(systemMounts(), mounts(r, user)...),
+		Version: specs.Version,
+		Root:    &specs.Root{Path: rootfs, Readonly: !r.Writable},
+		Process: process(r, image),
+		Mounts:  append(systemMounts(), mounts(r, user)...),
 		Annotations: map[string]string{
 			ImageAnnotation:  r.Image.String(),
 			DigestAnnotation: image.Digest,

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
@@ -62,12 +63,21 @@ const (
 	maxName         = 255 // of registry and repository, as registries have it
 )
 
+// Compiled on first use: most programs that know of names never parse one, and
+// some are started for every job step.
 var (
-	hostPattern      = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$`)
-	componentPattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$`)
-	tagPattern       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	digestPattern    = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	hostMatches      = matcher(`^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$`)
+	componentMatches = matcher(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$`)
+	tagMatches       = matcher(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 )
+
+// maxTag is the length of a tag, as registries have it.
+const maxTag = 128
+
+func matcher(expr string) func(string) bool {
+	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+	return func(s string) bool { return compiled().MatchString(s) }
+}
 
 // Parse reads an image name. Its error names the value and what is wrong.
 func Parse(value string) (Ref, error) {
@@ -83,7 +93,10 @@ func Parse(value string) (Ref, error) {
 
 // IsDigest says whether s is a digest, sha256: and 64 lower-case hexadecimal
 // digits.
-func IsDigest(s string) bool { return digestPattern.MatchString(s) }
+func IsDigest(s string) bool {
+	hex, ok := strings.CutPrefix(s, "sha256:")
+	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
+}
 
 // schemes are beginnings of names that other programs know, and that must not
 // be taken for a repository of that name.
@@ -131,7 +144,7 @@ func parse(s string) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	if hasDigest && !digestPattern.MatchString(digest) {
+	if hasDigest && !IsDigest(digest) {
 		return Ref{}, fmt.Errorf("digest %q: want sha256: and 64 hexadecimal digits", digest)
 	}
 	host, repository, ok := strings.Cut(name, "/")
@@ -150,7 +163,7 @@ func parseEnroot(host, image string) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	if hasDigest && !digestPattern.MatchString(digest) {
+	if hasDigest && !IsDigest(digest) {
 		return Ref{}, fmt.Errorf("digest %q: want sha256: and 64 hexadecimal digits", digest)
 	}
 	return build(host, image, tag, digest)
@@ -162,7 +175,7 @@ func cutTag(s string) (name, tag string, err error) {
 	if i < 0 || strings.Contains(s[i:], "/") {
 		return s, "", nil
 	}
-	if !tagPattern.MatchString(s[i+1:]) {
+	if tag := s[i+1:]; len(tag) > maxTag || !tagMatches(tag) {
 		return "", "", fmt.Errorf("tag %q: want up to 128 of A-Z a-z 0-9 _ . -", s[i+1:])
 	}
 	return s[:i], s[i+1:], nil
@@ -175,7 +188,7 @@ func isHost(s string) bool {
 }
 
 func build(host, repository, tag, digest string) (Ref, error) {
-	if !hostPattern.MatchString(host) || !isHost(host) {
+	if !hostMatches(host) || !isHost(host) {
 		return Ref{}, fmt.Errorf("registry %q: want HOST.DOMAIN or HOST:PORT", host)
 	}
 	if strings.ContainsAny(host, ".:") { // else the capital is what makes it a host
@@ -188,7 +201,7 @@ func build(host, repository, tag, digest string) (Ref, error) {
 		return Ref{}, errors.New("repository is missing")
 	}
 	for part := range strings.SplitSeq(repository, "/") {
-		if componentPattern.MatchString(part) {
+		if componentMatches(part) {
 			continue
 		}
 		err := fmt.Errorf("repository %q: want lower-case letters, digits and single separators . _ - /", repository)

@@ -107,7 +107,9 @@ func charge(left *budget, hdr *tar.Header, e entry) error {
 
 // copyTo writes the content of the wanted files of the layer to w, in the order
 // of the layer. The keys of wanted are places in the tar file.
-func (l *layer) copyTo(ctx context.Context, w *tar.Writer, wanted map[int]*node) error {
+//
+// Files that keep names are also copied to it.
+func (l *layer) copyTo(ctx context.Context, w *tar.Writer, wanted map[int]*node, keep Kept) error {
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -134,7 +136,7 @@ func (l *layer) copyTo(ctx context.Context, w *tar.Writer, wanted map[int]*node)
 		if err := w.WriteHeader(n.header(n.path)); err != nil {
 			return err
 		}
-		if _, err := io.Copy(w, tr); err != nil {
+		if err := keep.copy(w, tr, n); err != nil {
 			return err
 		}
 		todo--

@@ -71,13 +71,14 @@ const (
 // MiB of memory.
 const maxParallel = 8
 
-// Convert writes the image to a new file, out, with the program tar2sqfs. What
-// is there after an error is not an image. The error names the layer that is to
+// Convert writes the image to a new file, out, with the program tar2sqfs, and
+// returns the content of the files that every container start reads. What is
+// there after an error is not an image. The error names the layer that is to
 // blame, if one is.
-func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits) error {
+func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits) (Kept, error) {
 	conf, err := readConfig(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	layers := make([]*layer, len(in.Layers))
 	for i, f := range in.Layers {
@@ -85,9 +86,10 @@ func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits)
 	}
 	t, err := build(ctx, layers, limits)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return write(ctx, t, layers, out, tar2sqfs, conf.time())
+	keep := Kept{"etc/passwd": nil, "etc/group": nil}
+	return keep, write(ctx, t, layers, out, tar2sqfs, conf.time(), keep)
 }
 
 // imageConfig is the part of an image's configuration that says what its layers
@@ -160,7 +162,7 @@ func build(ctx context.Context, layers []*layer, limits Limits) (*tree, error) {
 }
 
 // write runs tar2sqfs and feeds it.
-func write(ctx context.Context, t *tree, layers []*layer, out, tar2sqfs string, created int64) error {
+func write(ctx context.Context, t *tree, layers []*layer, out, tar2sqfs string, created int64, keep Kept) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -171,7 +173,7 @@ func write(ctx context.Context, t *tree, layers []*layer, out, tar2sqfs string, 
 	defer cancel(nil)
 	fed := make(chan error, 1)
 	go func() {
-		err := feed(ctx, w, t, layers)
+		err := feed(ctx, w, t, layers, keep)
 		if err != nil {
 			cancel(err) // kills tar2sqfs before it sees the end of its input
 		}
@@ -212,7 +214,7 @@ func explain(err error, dir string) error {
 // feed writes the image as one tar file: the root, directories and everything
 // without content sorted by name, then files in the order in which the layers have
 // them, then further names of files.
-func feed(ctx context.Context, w *os.File, t *tree, layers []*layer) error {
+func feed(ctx context.Context, w *os.File, t *tree, layers []*layer, keep Kept) error {
 	buf := bufio.NewWriterSize(w, 1<<20)
 	tw := tar.NewWriter(buf)
 	wanted := make([]map[int]*node, len(layers))
@@ -245,7 +247,7 @@ func feed(ctx context.Context, w *os.File, t *tree, layers []*layer) error {
 		}
 	}
 	for i, l := range layers {
-		if err := l.copyTo(ctx, tw, wanted[i]); err != nil {
+		if err := l.copyTo(ctx, tw, wanted[i], keep); err != nil {
 			return fmt.Errorf("layer %s: %w", l.desc.Digest, err)
 		}
 	}

@@ -143,7 +143,8 @@ func convert(t testing.TB, in Input) (string, error) {
 		t.Skip("needs tar2sqfs")
 	}
 	out := filepath.Join(t.TempDir(), "out.squashfs")
-	return out, Convert(t.Context(), in, out, tar2sqfs, DefaultLimits)
+	_, err := Convert(t.Context(), in, out, tar2sqfs, DefaultLimits)
+	return out, err
 }
 
 // list unpacks a squashfs and describes every file: directories as "d",
@@ -584,7 +585,7 @@ func TestConvertNoticesAChange(t *testing.T) {
 	if _, err := in.Layers[0].WriteAt([]byte("other"), 2000); err != nil {
 		t.Fatal(err)
 	}
-	err = write(t.Context(), built, layers, filepath.Join(t.TempDir(), "out"), tar2sqfs, 0)
+	err = write(t.Context(), built, layers, filepath.Join(t.TempDir(), "out"), tar2sqfs, 0, Kept{})
 	if err == nil || !strings.Contains(err.Error(), "is corrupt") {
 		t.Errorf("write = %v; want an error about a corrupt layer", err)
 	}
@@ -601,7 +602,7 @@ func TestConvertLimits(t *testing.T) {
 	} {
 		t.Run(tt.err, func(t *testing.T) {
 			in := input(t, [][]byte{tarOf(t, []member{regular("a", strings.Repeat("0", 8192)), regular("b", "2"), regular("c", "3")})}, gzipped)
-			err := Convert(t.Context(), in, filepath.Join(t.TempDir(), "out"), tar2sqfs, tt.limits)
+			_, err := Convert(t.Context(), in, filepath.Join(t.TempDir(), "out"), tar2sqfs, tt.limits)
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("Convert = %v; want an error with %q", err, tt.err)
 			}
@@ -613,7 +614,7 @@ func TestConvertStops(t *testing.T) {
 	in := input(t, [][]byte{tarOf(t, []member{regular("a", "1")})})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), tar2sqfs, DefaultLimits); !errors.Is(err, context.Canceled) {
+	if _, err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), tar2sqfs, DefaultLimits); !errors.Is(err, context.Canceled) {
 		t.Errorf("Convert = %v; want %v", err, context.Canceled)
 	}
 }
@@ -633,7 +634,7 @@ func TestConvertNoSpace(t *testing.T) {
 		noise[i] = byte(x >> 24)
 	}
 	in := input(t, [][]byte{tarOf(t, []member{regular("a", string(noise))})})
-	err := Convert(t.Context(), in, filepath.Join(dir, "out"), tar2sqfs, DefaultLimits)
+	_, err := Convert(t.Context(), in, filepath.Join(dir, "out"), tar2sqfs, DefaultLimits)
 	if want := "no space left in the store " + dir; err == nil || err.Error() != want || fault.Hint(err) == "" {
 		t.Errorf("Convert = %v; want %q with a hint", err, want)
 	}

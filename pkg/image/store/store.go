@@ -51,6 +51,11 @@ type Meta struct {
 	Created  time.Time `json:"created"` // in the store
 	Size     int64     `json:"size"`    // of the squashfs
 	Config   Config    `json:"config"`
+	// Passwd and Group are the image's /etc/passwd and /etc/group, kept here
+	// because each container start needs them and reading them from a squashfs
+	// that was mounted a moment ago is slow. Nil if the image has none.
+	Passwd []byte `json:"passwd,omitempty"`
+	Group  []byte `json:"group,omitempty"`
 }
 
 // Config is the part of an image's configuration that a container needs.

@@ -9,7 +9,12 @@
 #   store_file REF               where the store keeps that image
 #   in_background CMD...         start it; $background is its pid, background_ends
 #                                waits for it and sets status and output
-#   step_runs JOB-NAME           wait until the job's container runs its command
+#   $until_go                    a command: tasks say that they run, and wait ...
+#   tasks_run N                  ... wait until N of them have said so ...
+#   go_on                        ... and let them end
+#   at_submission CMD...         in_background for a held job: when it returns, all
+#                                is done that happens on the submitting host
+#   release_jobs                 let held jobs start
 #   site_config LINE             add a line to the site's configuration
 #   slow_conversions             conversions stop half way and leave a mark ...
 #   conversions_stuck [N]        ... wait until N of them have ...
@@ -17,8 +22,9 @@
 #   conversions                  number of times tar2sqfs was run
 #   slow_registry BYTES          sets $slow, a registry that sends no more than
 #                                so many bytes per connection, until fast_registry
-#   helpers / tasks_waiting      pids of the node's helpers / of tasks that wait
-#   job_steps                    pids of slurmstepd of steps, not of batch scripts
+#   helpers / steps / tasks_waiting  pids of helpers, of slurmstepd, of tasks that
+#                                wait for a helper
+#   kill_orphans                 tasks whose slurmstepd is gone
 #   expect_clean                 nothing is left and all nodes are idle
 
 tools=$BROLGA_CLUSTER_DIR/tools
@@ -27,6 +33,8 @@ setup() {
 	mark_logs
 	install -d -o brolga "$tools"
 	cp -p "$BROLGA_CLUSTER_DIR/etc/brolga.toml" "$tools/brolga.toml"
+	as_user rm -f started go
+	[[ ! -d $user_home/.cache/brolga ]] || partial_blobs | xargs -r rm
 	background=
 }
 
@@ -36,6 +44,7 @@ teardown() {
 	fast_registry
 	[[ -z $background ]] || kill "$background" 2>/dev/null || true
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
+	kill_orphans
 	cp -p "$tools/brolga.toml" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
 	[[ ! -e $tools/proxy.pid ]] || kill "$(<"$tools/proxy.pid")" || true
 	rm -rf "$tools"
@@ -97,10 +106,14 @@ background_ends() {
 # A zombie is not alive; "wait" takes its status.
 not_alive() { [[ ! -e /proc/$1/exe || -z $(readlink "/proc/$1/exe") ]]; }
 
-# step_runs FILE N: the tasks write a line each to a file in the user's home.
-step_runs() {
-	retry 30 has_lines "$user_home/$1" "${2:-1}" || fail "the tasks do not run: $(cat "$BATS_TEST_TMPDIR/background")"
+# shellcheck disable=SC2016,SC2034 # for the shell of the task
+until_go='echo "$SLURMD_NODENAME" >>started; while [[ ! -e go ]]; do sleep 0.1; done'
+
+tasks_run() {
+	retry 30 has_lines "$user_home/started" "$1" || fail "the tasks do not run: $(cat "$BATS_TEST_TMPDIR/background")"
 }
+
+go_on() { as_user touch go; }
 
 has_lines() { [[ -e $1 ]] && (($(wc -l <"$1") >= $2)); }
 
@@ -171,16 +184,19 @@ our_programs() {
 
 helpers() { our_programs libexec/brolga/brolga-helper step; }
 
-# slurmstepds PATTERN: of this cluster, whose title matches. Tasks that wait for
-# the helper are forks of it and have its title, but a name of their own.
+# slurmstepds NAME: of this cluster. Tasks that wait for the helper are forks of
+# slurmstepd that have a name of their own.
 slurmstepds() {
 	local proc
 	for proc in /proc/[0-9]*; do
-		[[ $(<"$proc/comm") == "$1" ]] || continue
-		[[ $(readlink "$proc/exe") == */slurmstepd* ]] || continue
-		find "$proc/fd" -lname "$BROLGA_CLUSTER_DIR/*" -print -quit | grep -q . || continue
-		printf '%s\n' "${proc#/proc/}"
+		! is_slurmstepd "$1" "$proc" || printf '%s\n' "${proc#/proc/}"
 	done 2>/dev/null
+}
+
+# Debian's program is slurmstepd-wlm.
+is_slurmstepd() {
+	[[ $(<"$2/comm") == "$1" && $(readlink "$2/exe") == */slurmstepd* ]] &&
+		find "$2/fd" -lname "$BROLGA_CLUSTER_DIR/*" -print -quit | grep -q .
 }
 
 steps() { slurmstepds slurmstepd; }
@@ -205,6 +221,17 @@ release_jobs() {
 	for job in $(squeue --noheader --user "$BROLGA_TEST_USER" --states PENDING --format %i); do
 		scontrol release "$job"
 	done
+}
+
+# Slurm kills what is left of a step in its own way and time; here the test does.
+kill_orphans() {
+	local proc
+	for proc in /proc/[0-9]*; do
+		[[ $(awk '/^PPid:/ {print $2}' "$proc/status") == 1 && $(<"$proc/comm") != slurm* ]] || continue
+		if grep -qzxF "SLURM_CONF=$SLURM_CONF" "$proc/environ" || is_slurmstepd brolga-task "$proc"; then
+			kill -KILL "${proc#/proc/}"
+		fi
+	done 2>/dev/null
 }
 
 expect_clean() {

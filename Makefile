@@ -36,7 +36,7 @@ $(BUILD)/brolga: FORCE | $(BUILD)
 $(BUILD)/brolga-helper: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(GOBUILD) -o $@ ./cmd/brolga-helper
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
-	CGO_ENABLED=1 $(GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
+	CGO_ENABLED=1 CGO_CFLAGS="-O2 -g '-DBROLGA_HELPER=\"$(HELPER)\"'" $(GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
 $(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h) spank/plugin.map $(BUILD)/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CWARNINGS) $(HARDENING) $(LDFLAGS) -o $@ $(filter %.c,$^)

@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,16 +63,24 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 }
 
 // confine gives up what a conversion does not need, before it reads what a user
-// wrote. The kernel keeps some of it for each thread, so this goroutine, which
-// starts tar2sqfs, stays on its own.
+// wrote.
 func confine() error {
-	runtime.LockOSThread()
 	return errors.Join(
-		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-		unix.Setpriority(unix.PRIO_PROCESS, 0, 5),
+		inAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0),
+		inAllThreads(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 5),
 		lower(unix.RLIMIT_CORE, 0),
 		lower(unix.RLIMIT_FSIZE, uint64(squash.DefaultLimits.Unpacked)),
 	)
+}
+
+// inAllThreads makes a system call in every thread, for what the kernel keeps for
+// each and new ones inherit: layers are read in several. It needs a program
+// without cgo, as this one is built.
+func inAllThreads(trap, a1, a2, a3 uintptr) error {
+	if _, _, errno := syscall.AllThreadsSyscall6(trap, a1, a2, a3, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // lower sets a resource limit, unless it is lower already.

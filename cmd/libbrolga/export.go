@@ -23,9 +23,6 @@ import (
 
 func main() {}
 
-//export brolga_abi
-func brolga_abi() C.int { return C.BROLGA_ABI }
-
 //export brolga_submit
 func brolga_submit(message *C.brolga_byte, length C.size_t, reply *C.char, size C.size_t) C.int {
 	return answer(reply, size, func() ([]wire.Record, error) {
@@ -37,14 +34,16 @@ func brolga_submit(message *C.brolga_byte, length C.size_t, reply *C.char, size 
 	})
 }
 
-//export brolga_start
-func brolga_start(message *C.brolga_byte, length C.size_t, socket C.int, reply *C.char, size C.size_t) C.int {
+// brolga_hand_over is the Go part of brolga_start, which helper.c defines.
+//
+//export brolga_hand_over
+func brolga_hand_over(message *C.brolga_byte, length C.size_t, output C.int, reply *C.char, size C.size_t) C.int {
 	return answer(reply, size, func() ([]wire.Record, error) {
 		call, err := parseCall(bytesOf(message, length))
 		if err != nil {
 			return nil, err
 		}
-		return nil, start(call, int(socket))
+		return nil, handOver(call, int(output))
 	})
 }
 

@@ -30,9 +30,6 @@ var Version = "devel"
 // Prefix is the directory Brolga is installed under, set by the Makefile.
 var Prefix = "/usr/local"
 
-// HelperPath is the program that prepares containers on compute nodes, as root.
-func HelperPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-helper") }
-
 // Config is the site's configuration. All paths are absolute.
 type Config struct {
 	// Store is the directory of converted images, owned by StoreOwner. It may be

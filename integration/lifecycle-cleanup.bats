@@ -226,7 +226,7 @@ no_drafts() { [[ -z $(store_drafts) ]]; }
 
 interrupt_srun() {
 	local srun
-	srun=$(pgrep -u "$BROLGA_TEST_USER" -x srun --oldest)
+	srun=$(pgrep -u "$BROLGA_TEST_USER" -x srun --runstates RSD --oldest)
 	kill -INT "$srun"
 	sleep 0.3
 	kill -INT "$srun"

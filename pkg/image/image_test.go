@@ -74,7 +74,9 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	client := filepath.Join(dir, "brolga")
-	if out, err := exec.Command("go", "build", "-o", client, "../../cmd/brolga").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", client, "../../cmd/brolga")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the Makefile builds it
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	store := filepath.Join(dir, "store")

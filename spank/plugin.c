@@ -90,8 +90,10 @@ int slurm_spank_init(spank_t sp, int ac, char **av)
 	if (!in_submit_context() && spank_context() != S_CTX_REMOTE)
 		return 0;
 	rc = parse_arguments(ac, av);
-	if (rc == 0)
-		rc = options_register(sp);
+	/* Also after a mistake: a node that does not know the options of a step
+	 * would run it on the host. */
+	if (options_register(sp) < 0)
+		rc = -1;
 	if (rc < 0 && spank_context() == S_CTX_REMOTE) {
 		snprintf(step.reply, sizeof(step.reply),
 			 "error=the plugin is misconfigured on this node, see slurmd's log");

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plugin_test.c - the callbacks, in the order in which Slurm calls them. Slurm
+ * reads much into what they return: 0 and -1 are all that may come.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "fake_library.h"
+#include "fake_spank.h"
+
+static char *config_argument[] = { "config=/etc/brolga/brolga.toml" };
+
+static struct fake_library *library(void)
+{
+	return dlsym(dlopen(BROLGA_LIBRARY, RTLD_NOW | RTLD_LOCAL), "fake_library");
+}
+
+static bool library_is_loaded(void)
+{
+	return dlopen(BROLGA_LIBRARY, RTLD_NOW | RTLD_NOLOAD) != NULL;
+}
+
+static void library_answers(int rc, const char *records, size_t length)
+{
+	library()->rc = rc;
+	library()->reply_length = length;
+	memcpy(library()->reply, records, length);
+}
+#define ANSWERS(rc, records) library_answers(rc, records, sizeof(records))
+
+/* What the library was told, as text. */
+static bool library_was_told(const char *line)
+{
+	char *text = records_text(library()->message, library()->length);
+	bool found = strstr(text, line) != NULL;
+
+	if (!found)
+		fprintf(stderr, "the library was told:\n%s", text);
+	free(text);
+	return found;
+}
+
+static void start_in(spank_context_t context)
+{
+	fake.context = context;
+	CHECK(slurm_spank_init(NULL, 1, config_argument) == 0);
+}
+
+/* Calls one callback in a child: returns what it returned, or 100 plus the
+ * status with which it ended the process. */
+static int call_in_child(int (*callback)(spank_t, int, char **))
+{
+	int status;
+	pid_t pid;
+
+	fake_log(); /* the child writes to it */
+	pid = fork();
+	if (pid < 0)
+		give_up("fork");
+	if (pid == 0) {
+		int rc = callback(NULL, 0, NULL);
+
+		_exit(rc == 0 ? 50 : rc == -1 ? 51 : 52);
+	}
+	if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
+		give_up("the child did not exit");
+	switch (WEXITSTATUS(status)) {
+	case 50:
+		return 0;
+	case 51:
+		return -1;
+	}
+	return 100 + WEXITSTATUS(status);
+}
+
+/* All callbacks after init; for a process without a container. */
+static void expect_nothing_happens(void)
+{
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_task_init_privileged(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_task_init(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+	CHECK(!library_is_loaded());
+	CHECK_TEXT(fake_log(), "");
+}
+
+/* ---- init ---- */
+
+static void other_contexts(void)
+{
+	static const spank_context_t contexts[] = { S_CTX_ERROR, S_CTX_SLURMD, S_CTX_JOB_SCRIPT };
+	char *wrong[] = { "nonsense" };
+
+	for (size_t i = 0; i < COUNT(contexts); i++) {
+		fake.context = contexts[i];
+		CHECK(slurm_spank_init(NULL, 1, wrong) == 0);
+		CHECK(fake.option_count == 0);
+		expect_nothing_happens();
+	}
+}
+
+static void no_options(void)
+{
+	static const spank_context_t contexts[] = { S_CTX_LOCAL, S_CTX_ALLOCATOR, S_CTX_REMOTE };
+
+	for (size_t i = 0; i < COUNT(contexts); i++) {
+		fake.option_count = 0;
+		start_in(contexts[i]);
+		CHECK(fake.option_count > 0);
+		expect_nothing_happens();
+	}
+}
+
+static void bad_arguments(void)
+{
+	static char *const arguments[] = { "config=relative", "config=", "config", "x",
+					   "Config=/a",	      "" };
+
+	fake.context = S_CTX_LOCAL;
+	for (size_t i = 0; i < COUNT(arguments); i++) {
+		char *av[] = { arguments[i] };
+
+		CHECK(slurm_spank_init(NULL, 1, av) == -1);
+	}
+	CHECK(strstr(fake_log(), "error: brolga: plugstack.conf: unknown argument "
+				 "\"config=relative\": want config=/PATH\n") == fake_log());
+}
+
+/*
+ * A node whose plugstack.conf has a mistake must not run the task on the host:
+ * the option has to be known for the step to fail.
+ */
+static void bad_arguments_on_a_node(void)
+{
+	char *wrong[] = { "confg=/etc/brolga/brolga.toml" };
+
+	CHECK(slurm_spank_init(NULL, 1, wrong) == 0);
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(!library_is_loaded());
+	CHECK(call_in_child(slurm_spank_task_init_privileged) == 0);
+	CHECK(call_in_child(slurm_spank_task_init) == 101);
+	CHECK(strstr(fake_log(), "error: brolga: error: the plugin is misconfigured on this node, "
+				 "see slurmd's log\n") != NULL);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void taken_names(void)
+{
+	fake.refused_option = "container-mounts";
+	fake.context = S_CTX_LOCAL;
+	CHECK(slurm_spank_init(NULL, 1, config_argument) == -1);
+	fake.context = S_CTX_REMOTE;
+	CHECK(slurm_spank_init(NULL, 1, config_argument) == 0);
+}
+
+/* ---- srun, sbatch, salloc ---- */
+
+static void submission(void)
+{
+	setenv("FROM_USER", "a=b", 1);
+	start_in(S_CTX_LOCAL);
+	ANSWERS(0, "env=BROLGA_PIN=a@b\0env=OTHER=");
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(library()->submits == 1 && library()->starts == 0);
+	CHECK(library_was_told("context=submit\nconfig=/etc/brolga/brolga.toml\n"
+			       "option=container-image\nvalue=ubuntu\nenv="));
+	CHECK(library_was_told("\nenv=FROM_USER=a=b\n"));
+	CHECK_TEXT(getenv("BROLGA_PIN"), "a@b");
+	CHECK_TEXT(getenv("OTHER"), "");
+	CHECK_TEXT(fake_log(), "");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void submission_by_variable(void)
+{
+	setenv("BROLGA_CONTAINER_IMAGE", "ubuntu", 1);
+	start_in(S_CTX_ALLOCATOR);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(library()->submits == 1);
+}
+
+static void submission_without_config(void)
+{
+	fake.context = S_CTX_LOCAL;
+	CHECK(slurm_spank_init(NULL, 0, NULL) == 0);
+	ANSWERS(0, "");
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(library_was_told("context=submit\noption="));
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void refused_submission(void)
+{
+	start_in(S_CTX_LOCAL);
+	ANSWERS(-1, "error=no such image\0hint=look again");
+	CHECK(fake_give("container-image", "none") == 0);
+	CHECK(call_in_child(slurm_spank_init_post_opt) == 101);
+	CHECK_TEXT(fake_log(),
+		   "error: brolga: error: no such image\nerror: brolga: hint: look again\n");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+/* srun(1): SLURM_EXIT_ERROR is the status of srun's own errors. */
+static void status_of_refusal(void)
+{
+	static const struct {
+		const char *variable;
+		int want;
+	} cases[] = { { "7", 107 }, { "0", 101 }, { "-1", 101 }, { "text", 101 }, { "", 101 } };
+
+	start_in(S_CTX_LOCAL);
+	ANSWERS(-1, "reported=1");
+	CHECK(fake_give("container-image", "none") == 0);
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		setenv("SLURM_EXIT_ERROR", cases[i].variable, 1);
+		CHECK(call_in_child(slurm_spank_init_post_opt) == cases[i].want);
+	}
+	/* The user has read why already. */
+	CHECK_TEXT(fake_log(), "");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void refusal_without_reason(void)
+{
+	start_in(S_CTX_LOCAL);
+	ANSWERS(-1, "");
+	CHECK(fake_give("container-image", "none") == 0);
+	CHECK(call_in_child(slurm_spank_init_post_opt) == 101);
+	CHECK_TEXT(fake_log(), "error: brolga: error: internal error: no reason was given\n");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+/* ---- slurmstepd ---- */
+
+/* Starts a step that asks for a container. */
+static void start_step(void)
+{
+	start_in(S_CTX_REMOTE);
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+}
+
+static void expect_task_ends(int number, const char *log)
+{
+	size_t before = strlen(fake_log());
+
+	fake.task = number;
+	CHECK(call_in_child(slurm_spank_task_init_privileged) == 0);
+	CHECK(call_in_child(slurm_spank_task_init) == 101);
+	CHECK_TEXT(fake_log() + before, log);
+}
+
+/* Tells whether someone holds the tasks' end of the helper's socket. */
+static bool tasks_end_is_held(void)
+{
+	struct pollfd helper = { .fd = library()->helper, .events = POLLIN };
+
+	if (helper.fd < 0)
+		give_up("no socket");
+	return poll(&helper, 1, 0) == 0;
+}
+
+static void step_of_two_tasks(void)
+{
+	ANSWERS(0, "");
+	start_step();
+	CHECK(library()->starts == 1 && library()->submits == 0);
+	CHECK(library_was_told("context=node\nconfig=/etc/brolga/brolga.toml\n"
+			       "option=container-image\nvalue=ubuntu\n"
+			       "job=5\nstep=0\ntasks=2\nuid=1000\ngid=1001\n"));
+	/* slurmstepd has closed its copy of the helper's end: the helper's death
+	 * is to be seen at the other. */
+	CHECK(fcntl(library()->socket, F_GETFD) < 0);
+	CHECK(tasks_end_is_held());
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	CHECK(tasks_end_is_held());
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	CHECK(!tasks_end_is_held());
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+	CHECK_TEXT(fake_log(), "");
+}
+
+static void step_without_tasks(void)
+{
+	ANSWERS(0, "");
+	start_step();
+	CHECK(tasks_end_is_held());
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+	CHECK(!tasks_end_is_held());
+}
+
+static void step_by_variable(void)
+{
+	char *environment[] = { "BROLGA_CONTAINER_IMAGE=ubuntu", NULL };
+
+	ANSWERS(0, "");
+	fake.env = environment;
+	start_in(S_CTX_REMOTE);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(library()->starts == 1);
+	CHECK(library_was_told("\nenv=BROLGA_CONTAINER_IMAGE=ubuntu\n"));
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void extern_step(void)
+{
+	fake.step = 0xfffffffcu;
+	start_in(S_CTX_REMOTE);
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	expect_nothing_happens();
+}
+
+/* Before tasks exist a failure would drain the node: it is each task's. */
+static void failed_step(void)
+{
+	ANSWERS(-1, "error=start helper: no\0hint=reinstall");
+	start_step();
+	expect_task_ends(
+		0, "error: brolga: error: start helper: no\nerror: brolga: hint: reinstall\n");
+	expect_task_ends(1, ""); /* all tasks fail alike: the first one says why */
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void unknown_task(void)
+{
+	ANSWERS(-1, "error=no");
+	start_step();
+	fake_refuse(S_TASK_ID);
+	expect_task_ends(3, "error: brolga: error: no\n");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void unknown_facts(void)
+{
+	fake_refuse(S_JOB_UID);
+	start_step();
+	CHECK(!library_is_loaded());
+	expect_task_ends(0, "error: brolga: error: Slurm does not tell the facts of this step\n");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+/* The helper is gone: the task must not run on the host. */
+static void helper_dies(void)
+{
+	if (geteuid() != 0)
+		return; /* join_test says so */
+	ANSWERS(0, "");
+	start_step();
+	close(library()->helper);
+	expect_task_ends(0, "error: brolga: error: the helper ended without an answer\n"
+			    "error: brolga: hint: it was killed, perhaps for lack of memory; the "
+			    "node's kernel log tells\n");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "slurmd and job scripts are left alone", other_contexts },
+		{ "nothing is loaded for a step without options", no_options },
+		{ "an unknown argument in plugstack.conf ends srun", bad_arguments },
+		{ "an unknown argument on a node fails the step", bad_arguments_on_a_node },
+		{ "a name that is taken ends srun, not slurmstepd", taken_names },
+		{ "srun checks options and takes over variables", submission },
+		{ "sbatch looks at variables", submission_by_variable },
+		{ "without config= no path is passed", submission_without_config },
+		{ "a refusal ends srun with its reason", refused_submission },
+		{ "a refusal has the status the user chose", status_of_refusal },
+		{ "a refusal without reason is an internal error", refusal_without_reason },
+		{ "slurmstepd lets go of the socket with the last task", step_of_two_tasks },
+		{ "slurmstepd lets go of the socket at its end", step_without_tasks },
+		{ "slurmstepd looks at the step's variables", step_by_variable },
+		{ "the extern step is left alone", extern_step },
+		{ "a step that failed ends its tasks with words", failed_step },
+		{ "a task without number says why", unknown_task },
+		{ "a step without facts fails", unknown_facts },
+		{ "a task without helper ends", helper_dies },
+	};
+
+	return run_tests("plugin_test", tests, COUNT(tests));
+}

@@ -15,9 +15,14 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
+// configVariable names the site configuration, for those who run brolga on a
+// cluster whose file is elsewhere. What Slurm starts as root does not look at it.
+const configVariable = "BROLGA_CONFIG"
+
 // configFlag adds the option --config.
 func configFlag(fs *flag.FlagSet) *string {
-	return fs.String("config", "", "site configuration `FILE`; default "+config.DefaultPath+", if it exists")
+	return fs.String("config", os.Getenv(configVariable),
+		"site configuration `FILE`; default $"+configVariable+" or "+config.DefaultPath+", if it exists")
 }
 
 // loadConfig reads the site configuration. Only the default file may be missing.

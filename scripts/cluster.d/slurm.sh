@@ -92,6 +92,7 @@ write_flavour() {
 write_env() {
 	cat >"$dir/etc/env.new" <<-ENV
 		export BROLGA_CLUSTER_DIR='$dir'
+		export BROLGA_CONFIG='$dir/etc/brolga.toml'
 		export SLURM_CONF='$dir/etc/slurm.conf'
 		export PATH="$dir/prefix/bin:\$PATH"
 		export BROLGA_TEST_USER='$test_user'

@@ -96,21 +96,23 @@ theirs_unchanged() {
 	new_image
 	cp "$(command -v id)" "$mine/x/id"
 	chmod 4755 "$mine/x/id"
-	mknod -m 0666 "$mine/x/kmsg" c 1 11
-	mknod -m 0666 "$image/kmsg" c 1 11
+	mknod -m 0666 "$mine/x/zero" c 1 5
+	mknod -m 0666 "$image/zero" c 1 5
 	push_image security-nodes:1
-	run crun --container-image="$ref" --container-mounts="$mine/x:/mnt/x,/dev:/mnt/dev" sh -c '
-		for f in /kmsg /mnt/x/kmsg /mnt/dev/kmsg /mnt/dev/null; do
-			(: <$f) 2>/dev/null && echo "opened $f"
-		done
-		(: </dev/null) && echo "usual devices work"
-		cat /proc/self/mountinfo'
-	expect_line "usual devices work"
-	refute_match '^opened'
-	# Fields of mountinfo: 5 is the mount point, 6 the flags. The container's own
-	# /dev has devices; what is below /proc and /sys is the kernel's.
-	run_ok awk '$4 ~ /^\// && $5 !~ /^\/(proc|sys)\// && ($6 !~ /nosuid/ || ($6 !~ /nodev/ && $5 !~ /^\/dev($|\/)/))' <<<"$output"
-	[[ -z $output ]] || fail "$output"
+	for option in --container-writable --container-readonly; do
+		run_ok crun --container-image="$ref" "$option" --container-mounts="$mine/x:/mnt/x,/dev:/mnt/dev" sh -c '
+			for f in /zero /mnt/x/zero /mnt/dev/zero; do
+				(: <$f) 2>/dev/null && echo "opened $f"
+			done
+			(: </dev/null) && echo "usual devices work"
+			cat /proc/self/mountinfo'
+		expect_line "usual devices work"
+		refute_match '^opened'
+		# Fields of mountinfo: 5 is the mount point, 6 the flags. The container's own
+		# /dev has devices; what is below /proc and /sys is the kernel's.
+		run_ok awk '$4 ~ /^\// && $5 !~ /^\/(proc|sys)\// && ($6 !~ /nosuid/ || ($6 !~ /nodev/ && $5 !~ /^\/dev($|\/)/))' <<<"$output"
+		[[ -z $output ]] || fail "$option: $output"
+	done
 	run_ok crun --container-image="$BROLGA_TEST_IMAGE" --container-mounts="$mine/x:/mnt" sh -c 'ls -l /mnt/id; /mnt/id -u; /mnt/id -u -r'
 	expect_match '^-rwsr-xr-x .* root '
 	[[ ${lines[*]:1} == "$(id -u "$BROLGA_TEST_USER") $(id -u "$BROLGA_TEST_USER")" ]]

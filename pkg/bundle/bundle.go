@@ -116,7 +116,13 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 	if err := addSystemFiles(root, p); err != nil {
 		return err
 	}
-	return mountBinds(root, s.Mounts)
+	if err := mountBinds(root, s.Mounts); err != nil {
+		return err
+	}
+	if s.Root.Readonly {
+		return root.MakeReadOnly()
+	}
+	return nil
 }
 
 // mountBinds makes the mounts that libcontainer does not. All that cannot be

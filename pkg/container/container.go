@@ -123,6 +123,9 @@ func remountCgroups() error {
 // bundle has already.
 func libcontainerConfig(b *bundle.Bundle, hooks []hook.Hook) (*configs.Config, error) {
 	rest := *b.Spec
+	// The bundle's root is read-only already if it shall be. libcontainer would
+	// take nosuid and nodev away when it makes it so.
+	rest.Root = &specs.Root{Path: b.Spec.Root.Path}
 	rest.Mounts = nil
 	for _, m := range b.Spec.Mounts {
 		if spec.SystemMount(m) {

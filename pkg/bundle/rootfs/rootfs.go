@@ -159,6 +159,16 @@ func (r *Rootfs) MakeDirectory(path string) error {
 	return handle.Close()
 }
 
+// MakeReadOnly makes the root file system read-only, but nothing mounted in it.
+// It comes last: mount points cannot be made any more.
+func (r *Rootfs) MakeReadOnly() error {
+	const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("", r.Path, "", flags, ""); err != nil {
+		return fmt.Errorf("make the root file system read-only: %w", err)
+	}
+	return nil
+}
+
 // owns notes that the file system f is on was made here: root may write to it.
 func (r *Rootfs) owns(f *os.File) error {
 	dev, err := deviceOf(f)

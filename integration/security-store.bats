@@ -240,7 +240,7 @@ pin_variable() { sed -n 's/.*PinVariable *= "\(.*\)"/\1/p' "$repo/pkg/option/opt
 	background_ends
 	((status == 0)) || fail "$output"
 	[[ ! -e $user_home/fake-ran ]]
-	rm -r "$user_home/bin"
+	as_user rm -r bin
 }
 
 @test "helper: conversions run as the store owner, without capabilities" {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -59,6 +60,37 @@ func (p *puller) blob(ctx context.Context, d layout.Descriptor) error {
 		return err
 	}
 	return os.Rename(partial, path)
+}
+
+// dropDamaged removes a blob from the cache if its content is not what its digest
+// says.
+func (p *puller) dropDamaged(ctx context.Context, d layout.Descriptor) error {
+	f, err := p.layout.Blob(d.Digest)
+	if errors.Is(err, layout.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	for err == nil {
+		_, err = io.CopyN(sum, f, 16<<20)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	if "sha256:"+hex.EncodeToString(sum.Sum(nil)) == d.Digest {
+		return nil
+	}
+	p.o.Progress.say("fetching %.19s again: it is damaged in the cache", d.Digest)
+	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	return nil
 }
 
 // openPartial opens the partial file and locks it. The file may have got its

@@ -259,34 +259,56 @@ func (p *puller) checkPlatform(m layout.Manifest) error {
 	return nil
 }
 
-// blobs fetches those blobs that the cache does not have, some at a time. The
-// first failure ends all.
+// blobs fetches those blobs that the cache does not have, or not whole. The
+// latter is how a damaged cache is repaired: root's conversion would refuse what
+// is in it.
 func (p *puller) blobs(ctx context.Context, all []layout.Descriptor) error {
-	var missing []layout.Descriptor
+	var cached, missing []layout.Descriptor
 	seen := map[string]bool{}
 	for _, d := range all {
-		if !seen[d.Digest] && !p.layout.Has(d) {
+		switch {
+		case seen[d.Digest]:
+		case p.layout.Has(d):
+			cached = append(cached, d)
+		default:
 			missing = append(missing, d)
 		}
 		seen[d.Digest] = true
 	}
+	if err := each(ctx, cached, p.dropDamaged); err != nil {
+		return err
+	}
+	for _, d := range cached {
+		if !p.layout.Has(d) {
+			missing = append(missing, d)
+		}
+	}
+	p.progress.begin(missing)
+	return each(ctx, missing, func(ctx context.Context, d layout.Descriptor) error {
+		err := p.blob(ctx, d)
+		if err == nil {
+			p.progress.done(d)
+		}
+		return err
+	})
+}
+
+// each calls f for all blobs, some at a time. The first failure ends all.
+func each(ctx context.Context, blobs []layout.Descriptor, f func(context.Context, layout.Descriptor) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p.progress.begin(missing)
 	slots := make(chan struct{}, parallel)
 	var wg sync.WaitGroup
-	for _, d := range missing {
+	for _, d := range blobs {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			if ctx.Err() != nil {
 				return
 			}
-			if err := p.blob(ctx, d); err != nil {
+			if err := f(ctx, d); err != nil {
 				cancel(err) // the first one counts
-				return
 			}
-			p.progress.done(d)
 		})
 	}
 	wg.Wait()

@@ -104,8 +104,6 @@ tasks_wait() { (($(tasks_waiting | wc -l) == $1)); }
 	retry 5 no_drafts || fail "left in the store: $(store_drafts)"
 }
 
-no_drafts() { [[ -z $(store_drafts) ]]; }
-
 @test "cleanup: SIGKILL of one task" {
 	in_background crun -N2 -n2 --kill-on-bad-exit=1 --container-image="$BROLGA_TEST_IMAGE" bash -c "$until_go"
 	tasks_run 2

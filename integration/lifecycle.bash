@@ -85,6 +85,8 @@ store_file() {
 
 store_drafts() { find "$BROLGA_CLUSTER_DIR/store" -name '.tmp-*'; }
 
+no_drafts() { [[ -z $(store_drafts) ]]; }
+
 partial_blobs() { find "$user_home/.cache/brolga" -name '.partial-*'; }
 
 forget_cache() { as_user rm -rf .cache/brolga; }
@@ -229,7 +231,7 @@ kill_orphans() {
 	for proc in /proc/[0-9]*; do
 		[[ $(awk '/^PPid:/ {print $2}' "$proc/status") == 1 && $(<"$proc/comm") != slurm* ]] || continue
 		if grep -qzxF "SLURM_CONF=$SLURM_CONF" "$proc/environ" || is_slurmstepd brolga-task "$proc"; then
-			kill -KILL "${proc#/proc/}"
+			kill -KILL "${proc#/proc/}" || true
 		fi
 	done 2>/dev/null
 }

@@ -1,0 +1,108 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# Containers with proctrack/cgroup and task/cgroup: tasks stay in the cgroups
+# that Slurm made, and there are no others.
+
+load ../helpers
+load ../lifecycle
+
+no_cgroup_of_ours() { [[ -z $(find /sys/fs/cgroup -name '*brolga*' -print -quit) ]]; }
+
+@test "cgroup: a task in a container is in the cgroups of a task without" {
+	cat >"$user_home/job.sh" <<-SCRIPT
+		#!/bin/bash
+		srun cat /proc/self/cgroup >plain.out
+		srun --container-image=$BROLGA_TEST_IMAGE cat /proc/self/cgroup >container.out
+	SCRIPT
+	run_ok as_user sbatch --wait -o job.out job.sh
+	run_ok as_user cat container.out
+	expect_match '/slurm_n1/uid_[0-9]+/job_[0-9]+/step_1'
+	[[ $output == "$(sed 's/step_0/step_1/' "$user_home/plain.out")" ]]
+}
+
+@test "cgroup: tasks on all nodes are in their own node's cgroups" {
+	run_ok crun -N4 --ntasks-per-node=2 --container-image="$BROLGA_TEST_IMAGE" \
+		bash -c 'grep -o "slurm_n.*" /proc/self/cgroup | sort -u | sed "s/^/$SLURMD_NODENAME /"'
+	for node in n1 n2 n3 n4; do
+		expect_match "^$node slurm_$node/uid_[0-9]+/job_[0-9]+/step_0"
+	done
+	refute_match '^n1 slurm_n[234]|^n2 slurm_n[134]|^n3 slurm_n[124]|^n4 slurm_n[123]'
+	expect_clean
+}
+
+@test "cgroup: there is none of ours while a step runs" {
+	in_background crun -N2 -n2 --container-image="$BROLGA_TEST_IMAGE" bash -c "$until_go"
+	tasks_run 2
+	no_cgroup_of_ours
+	go_on
+	background_ends
+	((status == 0)) || fail "$output"
+	expect_clean
+}
+
+@test "cgroup: there is none of ours while an image is converted" {
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -N2 -n2 --container-image="$ref" cat /stamp
+	conversions_stuck
+	no_cgroup_of_ours
+	fast_conversions
+	background_ends
+	((status == 0)) || fail "$output"
+	expect_clean
+}
+
+@test "cgroup: a process that a step leaves behind goes with the step" {
+	run_ok crun --container-image="$BROLGA_TEST_IMAGE" \
+		bash -c 'setsid sleep 311 >/dev/null 2>&1 & sleep 0.2; disown; echo left'
+	expect_line left
+	expect_clean
+	! pgrep -u "$BROLGA_TEST_USER" -f 'sleep 311'
+}
+
+@test "cgroup: scancel of a running step" {
+	in_background crun -N2 -n4 --container-image="$BROLGA_TEST_IMAGE" bash -c "trap '' TERM; $until_go"
+	tasks_run 4
+	as_user scancel --user "$BROLGA_TEST_USER"
+	background_ends
+	expect_match 'Job step aborted'
+	expect_clean
+}
+
+@test "cgroup: scancel while an image is converted" {
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -N2 -n4 --container-image="$ref" bash -c "$until_go"
+	conversions_stuck
+	as_user scancel --user "$BROLGA_TEST_USER"
+	background_ends
+	((status != 0))
+	[[ ! -e $user_home/started ]]
+	expect_clean
+	retry 5 no_drafts || fail "left in the store: $(store_drafts)"
+}
+
+@test "cgroup: SIGKILL of the helper while it works, with one clear line" {
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -N1 -n4 --container-image="$ref" bash -c "$until_go"
+	conversions_stuck
+	kill -KILL "$(helpers)"
+	background_ends
+	((status != 0))
+	expect_line 'brolga: error: the helper ended without an answer'
+	(($(grep -c 'brolga: error:' <<<"$output") == 1))
+	[[ ! -e $user_home/started ]]
+	expect_clean
+}
+
+@test "cgroup: SIGKILL of slurmstepd while a step runs" {
+	in_background crun -N1 -n2 --container-image="$BROLGA_TEST_IMAGE" bash -c "$until_go"
+	tasks_run 2
+	kill -KILL "$(steps)"
+	as_user scancel --user "$BROLGA_TEST_USER"
+	background_ends
+	kill_orphans
+	expect_clean
+}

@@ -28,3 +28,47 @@ push_image() {
 }
 
 last_job() { squeue --noheader --states=all --format=%A | sort -n | tail -n1; }
+
+# site_config TEXT: the site's configuration gets these lines too, until
+# restore_site_config, which teardown calls.
+site_config() {
+	local config=$BROLGA_CLUSTER_DIR/etc/brolga.toml
+	[[ -e $BATS_TEST_TMPDIR/brolga.toml ]] || cp -p "$config" "$BATS_TEST_TMPDIR/brolga.toml"
+	printf '%s\n' "$1" | cat "$BATS_TEST_TMPDIR/brolga.toml" - >"$config"
+}
+
+restore_site_config() {
+	[[ ! -e $BATS_TEST_TMPDIR/brolga.toml ]] ||
+		cp -p "$BATS_TEST_TMPDIR/brolga.toml" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+}
+
+teardown() {
+	dump_logs_on_failure
+	restore_site_config
+}
+
+# expect_one_error TEXT: $output says that once and, but for a hint and what
+# srun says of every task that fails, nothing else.
+expect_one_error() {
+	local rest
+	expect_line "brolga: error: $1"
+	[[ $(grep -c 'brolga: error: ' <<<"$output") == 1 ]] || fail "more than one error: $output"
+	rest=$(grep -vE 'brolga: (error|hint): |^srun: error: n[0-9]: tasks? [0-9,-]+: Exited with exit code 1$' <<<"$output" || true)
+	[[ -z $rest ]] || fail "more than an error: $rest"
+}
+
+# refused TEXT OPTION...: srun, sbatch and salloc say TEXT and submit nothing.
+# The array with_env holds variables that are set.
+refused() {
+	local text=$1 before
+	shift
+	before=$(last_job)
+	run_fails as_user env "${with_env[@]}" timeout 60 srun "$@" true
+	expect_one_error "$text"
+	run_fails as_user env "${with_env[@]}" sbatch "$@" --output=/dev/null --wrap true
+	expect_one_error "$text"
+	run_fails as_user env "${with_env[@]}" salloc "$@" true
+	expect_one_error "$text"
+	[[ $(last_job) == "$before" ]] || fail "a job was submitted: $(last_job)"
+}
+with_env=()

@@ -1,0 +1,154 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# --container-mounts. What it must not do is in security-mounts.bats.
+
+load helpers
+load images
+
+setup() {
+	mark_logs
+	in_image=(--container-image="$BROLGA_TEST_IMAGE")
+	mine=$user_home/mounts
+	as_user mkdir -p "$mine/x"
+	echo content | as_user tee "$mine/x/file" >/dev/null
+}
+
+teardown() {
+	dump_logs_on_failure
+	restore_site_config
+	rm -rf "$mine"
+}
+
+mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
+
+@test "mounts: a directory appears at the destination and can be written to" {
+	mounted "$mine/x:/mnt/new/place" 'cat /mnt/new/place/file; echo written >/mnt/new/place/out'
+	[[ $output == content ]]
+	[[ $(<"$mine/x/out") == written ]]
+	[[ $(stat -c %U "$mine/x/out") == "$BROLGA_TEST_USER" ]]
+}
+
+@test "mounts: without a destination it is the source's path" {
+	as_user mkdir "$mine/y"
+	mounted "$mine/x" "ls $mine/x"
+	expect_line file
+	run_ok crun "${in_image[@]}" --no-container-mount-home --container-mounts="$mine/x" sh -c "ls $mine"
+	[[ $output == x ]] || fail "$output"
+}
+
+@test "mounts: a file takes the place of a file, of a missing one too" {
+	mounted "$mine/x/file:/etc/hostname,$mine/x/file:/etc/debian_version" 'cat /etc/hostname /etc/debian_version'
+	[[ $output == $'content\ncontent' ]]
+}
+
+@test "mounts: several are made in their order" {
+	as_user mkdir "$mine/y" "$mine/y/in"
+	echo y | as_user tee "$mine/y/file" >/dev/null
+	mounted "$mine/y:/mnt/m,$mine/x:/mnt/m/in" 'cat /mnt/m/file /mnt/m/in/file'
+	[[ $output == $'y\ncontent' ]]
+	mounted "$mine/x:/mnt/m,$mine/y:/mnt/m" 'cat /mnt/m/file'
+	[[ $output == y ]]
+}
+
+@test "mounts: flags do what they say" {
+	printf '#!/bin/sh\necho ran\n' | as_user tee "$mine/x/run" >/dev/null
+	chmod 0755 "$mine/x/run"
+	run crun "${in_image[@]}" --container-mounts="$mine/x:/mnt/ro:ro,$mine/x:/mnt/rw:rw,$mine/x:/mnt/noexec:ro+noexec+nosuid+nodev" sh -c '
+		/mnt/rw/run
+		touch /mnt/rw/a && echo rw can be written to
+		touch /mnt/ro/a
+		/mnt/noexec/run
+		grep "/mnt/noexec" /proc/self/mountinfo'
+	((status == 0))
+	[[ $(grep -cx ran <<<"$output") == 1 ]] || fail "$output"
+	expect_line "rw can be written to"
+	expect_match "touch: .*/mnt/ro/a.*: Read-only file system"
+	expect_match '/mnt/noexec/run: Permission denied'
+	expect_match ' /mnt/noexec ro,nosuid,nodev,noexec'
+}
+
+@test "mounts: what is mounted below comes along, except with bind" {
+	mkdir "$mine/x/below"
+	mount -t tmpfs brolga-below "$mine/x/below"
+	touch "$mine/x/below/seen"
+	run crun "${in_image[@]}" --container-mounts="$mine/x:/mnt/r,$mine/x:/mnt/b:bind,$mine/x:/mnt/ro:ro" sh -c '
+		ls /mnt/r/below
+		ls -A /mnt/b/below
+		touch /mnt/ro/below/new'
+	umount "$mine/x/below"
+	expect_line seen
+	[[ $(grep -cx seen <<<"$output") == 1 ]] || fail "$output"
+	expect_match "touch: .*/mnt/ro/below/new.*: Read-only file system"
+}
+
+@test "mounts: a relative source starts at the working directory of the step" {
+	run_ok crun "${in_image[@]}" --chdir="$mine" --container-mounts=./x:/mnt/a,../mounts/x:/mnt/b,.:/mnt/c \
+		sh -c 'cat /mnt/a/file /mnt/b/file /mnt/c/x/file'
+	[[ $output == $'content\ncontent\ncontent' ]] || fail "$output"
+	run_ok as_user sbatch --wait --quiet "${in_image[@]}" --chdir="$mine/x" --container-mounts=.:/mnt/a --output=out \
+		--wrap 'cat /mnt/a/file'
+	[[ $(<"$mine/x/out") == content ]]
+}
+
+@test "mounts: a backslash makes commas, colons and backslashes part of a path" {
+	as_user mkdir "$mine/"'a,b:c\d e'
+	as_user touch "$mine/"'a,b:c\d e/inside'
+	mounted "$mine/"'a\,b\:c\\d e:/mnt/a\,b\:c\\d e' "ls /mnt '/mnt/a,b:c\\d e'"
+	expect_line 'a,b:c\d e'
+	expect_line inside
+}
+
+@test "mounts: the variable does the same, and the option wins" {
+	run_ok as_user env BROLGA_CONTAINER_MOUNTS="$mine/x:/mnt/v" srun "${in_image[@]}" cat /mnt/v/file
+	[[ $output == content ]]
+	run_ok as_user env BROLGA_CONTAINER_MOUNTS="$mine/x:/mnt/v" srun "${in_image[@]}" --container-mounts="$mine/x:/mnt/o" \
+		sh -c 'ls /mnt'
+	[[ $output == o ]]
+}
+
+@test "mounts: the site's come first, and are left out where the source is missing" {
+	site_config $'[container]\nmounts = ["'"$mine/x"':/mnt/site:ro", "/no/such:/mnt/none"]'
+	as_user mkdir "$mine/y"
+	mounted "$mine/y:/mnt/own" 'ls /mnt; cat /mnt/site/file; touch /mnt/site/new || echo read-only'
+	[[ $(grep -vE "^touch:" <<<"$output" | sort) == $'content\nown\nread-only\nsite' ]] || fail "$output"
+}
+
+@test "mounts: all missing sources are named" {
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/none,$mine/x:/mnt,/no/such:/srv" -n2 true
+	expect_one_error "mount $mine/none: no such file or directory on this node; mount /no/such: no such file or directory on this node"
+	run_fails crun "${in_image[@]}" --container-mounts=./none:/mnt true
+	expect_one_error "mount $user_home/none: no such file or directory on this node"
+	nodes_idle
+}
+
+@test "mounts: a directory and a file do not take each other's place" {
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/x:/etc/passwd" true
+	expect_one_error "mount $mine/x at /etc/passwd: one is a directory, the other is not"
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/x/file:/etc" true
+	expect_one_error "mount $mine/x/file at /etc: one is a directory, the other is not"
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/x:/etc/debian_version/sub" true
+	expect_match '^slurmstepd-n1: error: brolga: error: mount .* at /etc/debian_version/sub: '
+}
+
+@test "mounts: malformed values are refused before anything is submitted" {
+	while IFS='|' read -r value text; do
+		refused "--container-mounts$text" "${in_image[@]}" "--container-mounts=$value"
+	done <<-'LIST'
+		| needs a value: SRC[:DST[:FLAGS]][,...]
+		etc|: "etc": source "etc" does not start with / or .
+		:/mnt|: ":/mnt": source is empty
+		/etc:|: "/etc:": destination "" is not an absolute path
+		/etc:mnt|: "/etc:mnt": destination "mnt" is not an absolute path
+		./x|: "./x": destination "./x" is not an absolute path
+		/etc:/mnt:|: "/etc:/mnt:": unknown flag ""; flags are separated by +
+		/etc:/mnt:ro,rw|: "rw": source "rw" does not start with / or .
+		/etc:/mnt:suid|: "/etc:/mnt:suid": unknown flag "suid"; flags are separated by +
+		/etc:/mnt:dev|: "/etc:/mnt:dev": unknown flag "dev"; flags are separated by +
+		/etc:/mnt:ro+rw|: "/etc:/mnt:ro+rw": flags ro and rw contradict each other
+		/etc:/mnt:ro:rw|: "/etc:/mnt:ro:rw": want SRC[:DST[:FLAGS]]
+		/etc:/mnt,|: "": source is empty
+	LIST
+	with_env=(BROLGA_CONTAINER_MOUNTS=)
+	refused 'BROLGA_CONTAINER_MOUNTS is empty: unset it or give it a value' "${in_image[@]}"
+}

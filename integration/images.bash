@@ -58,7 +58,7 @@ expect_one_error() {
 }
 
 # refused TEXT OPTION...: srun, sbatch and salloc say TEXT and submit nothing.
-# The array with_env holds variables that are set.
+# given VARIABLE=VALUE...: those are set in what follows, and no others.
 refused() {
 	local text=$1 before
 	shift
@@ -71,4 +71,6 @@ refused() {
 	expect_one_error "$text"
 	[[ $(last_job) == "$before" ]] || fail "a job was submitted: $(last_job)"
 }
+# shellcheck disable=SC2120 # for the test
+given() { with_env=("$@"); }
 with_env=()

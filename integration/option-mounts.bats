@@ -149,6 +149,6 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 		/etc:/mnt:ro:rw|: "/etc:/mnt:ro:rw": want SRC[:DST[:FLAGS]]
 		/etc:/mnt,|: "": source is empty
 	LIST
-	with_env=(BROLGA_CONTAINER_MOUNTS=)
+	given BROLGA_CONTAINER_MOUNTS=
 	refused 'BROLGA_CONTAINER_MOUNTS is empty: unset it or give it a value' "${in_image[@]}"
 }

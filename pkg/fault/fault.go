@@ -13,6 +13,7 @@ package fault
 import (
 	"errors"
 	"strings"
+	"unicode"
 )
 
 // hinted is an error with advice for the person who reads it.
@@ -59,7 +60,7 @@ func Hint(err error) string {
 func Line(err error) string {
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return '?'
 		}
 		return r

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+const example = "../../slurm-config/brolga.toml"
+
+// TestExampleIsDefault keeps the commented example true: it has every key, with
+// its default, and each after a comment.
+func TestExampleIsDefault(t *testing.T) {
+	var c Config // not the defaults: a key that is missing shows
+	md, err := toml.DecodeFile(example, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(md.Undecoded()) > 0 {
+		t.Errorf("unknown keys %v", md.Undecoded())
+	}
+	if want := Default(); !reflect.DeepEqual(c, want) {
+		t.Errorf("example = %+v\nDefault = %+v", c, want)
+	}
+	text, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	previous := ""
+	for line := range strings.Lines(string(text)) {
+		if key, _, ok := strings.Cut(line, " = "); ok && !strings.HasPrefix(line, "#") && !strings.HasPrefix(previous, "# ") {
+			t.Errorf("no comment above %s", key)
+		}
+		previous = line
+	}
+}
+
+func TestDefaultIsValid(t *testing.T) {
+	if err := Default().Check(); err != nil {
+		t.Errorf("Check of the defaults = %v", err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "brolga.toml")
+	if err := os.WriteFile(path, []byte("store = '/scratch/brolga'\n[container]\nwritable = false\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Store, want.Container.Writable = "/scratch/brolga", false
+	if got, err := Load(path); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Load = %+v, %v; want %+v", got, err, want)
+	}
+	missing := path + ".missing"
+	if _, err := Load(missing); err == nil || !strings.Contains(err.Error(), "read site configuration: open "+missing) {
+		t.Errorf("Load of a missing file = %v; want an error that names it", err)
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, tt := range []struct {
+		in     string
+		change func(*Config)
+		err    string
+	}{
+		{in: "", change: func(*Config) {}},
+		{in: "# only a comment", change: func(*Config) {}},
+		{in: `store_owner = "images"`, change: func(c *Config) { c.StoreOwner = "images" }},
+		{in: `cache = "/scratch/{user}/brolga"`, change: func(c *Config) { c.Cache = "/scratch/{user}/brolga" }},
+		{in: `cache = "/scratch/{uid}"`, change: func(c *Config) { c.Cache = "/scratch/{uid}" }},
+		{in: `pull_timeout = "90s"`, change: func(c *Config) { c.PullTimeout = Duration(90 * time.Second) }},
+		{in: `insecure_registries = ["r:5000"]`, change: func(c *Config) { c.Insecure = []string{"r:5000"} }},
+		{in: "[container]\nworkdir = 'image'", change: func(c *Config) { c.Container.Workdir = "image" }},
+		{in: "[container]\ntmpfs_size = '512M'", change: func(c *Config) { c.Container.TmpfsSize = "512M" }},
+		{in: "container.mounts = ['/scratch', '/a:/b:ro']", change: func(c *Config) { c.Container.Mounts = []string{"/scratch", "/a:/b:ro"} }},
+		{in: "[container]\ndevices = []", change: func(c *Config) { c.Container.Devices = []string{} }},
+
+		{in: "store = ", err: "brolga.toml:1: "},
+		{in: "\n\nstore = '/a'\nstore = '/b'", err: "brolga.toml:4: "},
+		{in: "\n[container]\nwritable = 1", err: `line 3 (last key "container.writable"): incompatible types`},
+		{in: "store = ['/a']", err: `line 1 (last key "store"): incompatible types`},
+		{in: "pull_timeout = 'soon'", err: `"soon" is not a time span such as 10m`},
+		{in: "\nstroe = '/a'", err: "unknown key stroe in brolga.toml:2"},
+		{in: "[container]\n\n  alow_root = false", err: "unknown key container.alow_root in brolga.toml:3"},
+		{in: "[contianer]\nwritable = true", err: "unknown key contianer in brolga.toml:1"},
+		{in: "a=1\nb=2", err: "unknown key a in brolga.toml:1\nunknown key b in brolga.toml:2"},
+		{in: "a = 1\nstore = 'x'", err: "unknown key a in brolga.toml:1\nstore = \"x\": want an absolute path"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			got, err := Parse("brolga.toml", []byte(tt.in))
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("Parse = %+v, %v; want an error with %q", got, err, tt.err)
+				}
+				if !strings.HasPrefix(err.Error(), "read site configuration brolga.toml") {
+					t.Errorf("Parse = %v; want an error that begins with the file", err)
+				}
+				return
+			}
+			want := Default()
+			tt.change(&want)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("Parse = %+v, %v; want %+v", got, err, want)
+			}
+		})
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		err    string // exact; empty means success
+	}{
+		{"percentage", func(c *Config) { c.Container.TmpfsSize = "100%" }, ""},
+		{"bytes", func(c *Config) { c.Container.TmpfsSize = "1048576" }, ""},
+		{"device", func(c *Config) { c.Container.Devices = []string{"/dev/nvidia[0-9]*"} }, ""},
+
+		{"relative store", func(c *Config) { c.Store = "var" }, `store = "var": want an absolute path without . and ..`},
+		{"store that climbs", func(c *Config) { c.Store = "/a/../b" }, `store = "/a/../b": want an absolute path without . and ..`},
+		{"no run_dir", func(c *Config) { c.RunDir = "" }, `run_dir = "": want an absolute path without . and ..`},
+		{"client with a slash", func(c *Config) { c.Client = "/bin/brolga/" }, `client = "/bin/brolga/": want an absolute path without . and ..`},
+		{"relative tar2sqfs", func(c *Config) { c.Tar2sqfs = "./t" }, `tar2sqfs = "./t": want an absolute path without . and ..`},
+		{"shared cache", func(c *Config) { c.Cache = "/scratch/brolga" }, `cache = "/scratch/brolga": users would share it; put {home}, {user} or {uid} in it`},
+		{"relative cache", func(c *Config) { c.Cache = "{user}/x" }, `cache = "{user}/x": want an absolute path with {home}, {user} or {uid}`},
+		{"cache with another word", func(c *Config) { c.Cache = "/{user}/{job}" }, `cache = "/{user}/{job}": want an absolute path with {home}, {user} or {uid}`},
+		{"store_owner root", func(c *Config) { c.StoreOwner = "root" }, `store_owner = "root": want a user without privilege`},
+		{"no store_owner", func(c *Config) { c.StoreOwner = "" }, `store_owner = "": want a user without privilege`},
+		{"workdir", func(c *Config) { c.Container.Workdir = "/work" }, `container.workdir = "/work": want job or image`},
+		{"tmpfs_size zero", func(c *Config) { c.Container.TmpfsSize = "0" }, `container.tmpfs_size = "0": want a size such as 2g or 25%`},
+		{"tmpfs_size of two units", func(c *Config) { c.Container.TmpfsSize = "1gg" }, `container.tmpfs_size = "1gg": want a size such as 2g or 25%`},
+		{"tmpfs_size without number", func(c *Config) { c.Container.TmpfsSize = "%" }, `container.tmpfs_size = "%": want a size such as 2g or 25%`},
+		{"tmpfs_size with options", func(c *Config) { c.Container.TmpfsSize = "1g,mode=7777" }, `container.tmpfs_size = "1g,mode=7777": want a size such as 2g or 25%`},
+		{"pull_timeout", func(c *Config) { c.PullTimeout = 0 }, "pull_timeout: want more than zero"},
+		{"device elsewhere", func(c *Config) { c.Container.Devices = []string{"/etc/*"} }, `container.devices: "/etc/*": want a pattern below /dev`},
+		{"device that climbs", func(c *Config) { c.Container.Devices = []string{"/dev/../etc/*"} }, `container.devices: "/dev/../etc/*": want a pattern below /dev`},
+		{"all devices", func(c *Config) { c.Container.Devices = []string{"/dev"} }, `container.devices: "/dev": want a pattern below /dev`},
+		{"malformed device", func(c *Config) { c.Container.Devices = []string{"/dev/["} }, `container.devices: "/dev/[": want a pattern below /dev`},
+		{
+			"all mistakes", func(c *Config) { c.Store, c.StoreOwner, c.PullTimeout = "", "root", -1 },
+			"store = \"\": want an absolute path without . and ..\nstore_owner = \"root\": want a user without privilege\npull_timeout: want more than zero",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Default()
+			tt.change(&c)
+			if err := fmt.Sprint(c.Check()); err != tt.err && (tt.err != "" || err != "<nil>") {
+				t.Errorf("Check = %s; want %q", err, tt.err)
+			}
+		})
+	}
+}
+
+func TestUserCache(t *testing.T) {
+	c := Config{Cache: "/s/{user}-{uid}/{home}"}
+	if got := c.UserCache("ada", 1815, "/home/{uid}"); got != "/s/ada-1815//home/{uid}" {
+		t.Errorf("UserCache = %q; want each word replaced once", got)
+	}
+}
+
+// TestJSON checks that the helper gets what the library decided.
+func TestJSON(t *testing.T) {
+	want := Default()
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Config
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Unmarshal(%s) = %+v, %v; want %+v", text, got, err, want)
+	}
+}

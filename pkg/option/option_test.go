@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package option
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestTable(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/options.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, o := range Table {
+		t.Run(o.Name, func(t *testing.T) {
+			if !regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`).MatchString(o.Name) || seen[o.Name] {
+				t.Errorf("name %q is no option's or is there twice", o.Name)
+			}
+			seen[o.Name] = true
+			if o.Usage == "" || strings.HasSuffix(o.Usage, ".") || strings.ContainsAny(o.Usage, "\n\"") {
+				t.Errorf("usage %q: want one line without a full stop", o.Usage)
+			}
+			if o.Doc != "" && !strings.HasSuffix(o.Doc, ".") {
+				t.Errorf("doc %q: want whole sentences", o.Doc)
+			}
+			if o.Doc == "" && o.Negates == "" {
+				t.Error("nothing is said about it but one line")
+			}
+			if !strings.Contains(string(docs), "\n## `--"+o.Name) || !strings.Contains(string(readme), "| `--"+o.Name) {
+				t.Error("is not in docs/options.md and README.md: run make generate")
+			}
+			if o.Negates == "" {
+				return
+			}
+			other, ok := find(o.Negates)
+			if !ok || other.Arg != "" || other.Negates != "" || o.Arg != "" {
+				t.Errorf("negates %q: want a flag that negates nothing", o.Negates)
+			}
+		})
+	}
+}
+
+func TestCollect(t *testing.T) {
+	type given = [][2]string
+	for _, tt := range []struct {
+		name  string
+		given given
+		env   map[string]string
+		want  Set
+		err   string
+	}{
+		{name: "nothing", want: Set{}},
+		{name: "an option", given: given{{Image, "ubuntu"}}, want: Set{Image: "ubuntu"}},
+		{name: "its variable", env: map[string]string{"BROLGA_CONTAINER_IMAGE": "ubuntu"}, want: Set{Image: "ubuntu"}},
+		{
+			name: "the command line wins", given: given{{Image, "a"}},
+			env:  map[string]string{"BROLGA_CONTAINER_IMAGE": "b", "BROLGA_CONTAINER_WORKDIR": "/w"},
+			want: Set{Image: "a", Workdir: "/w"},
+		},
+		{name: "the last value wins", given: given{{Image, "a"}, {Workdir, "/"}, {Image, "b"}}, want: Set{Image: "b", Workdir: "/"}},
+		{name: "a flag", given: given{{Writable, ""}}, want: Set{Writable: "1"}},
+		{name: "a flag with what Slurm passes", given: given{{Writable, "(null)"}}, want: Set{Writable: "1"}},
+		{name: "a flag twice", given: given{{Writable, ""}, {Writable, ""}}, want: Set{Writable: "1"}},
+		{name: "a negating flag", given: given{{Readonly, ""}}, want: Set{Writable: "0"}},
+		{name: "two negations", given: given{{Readonly, ""}, {NoMountHome, ""}}, want: Set{Writable: "0", MountHome: "0"}},
+		{name: "a flag against its variable", given: given{{Readonly, ""}}, env: map[string]string{"BROLGA_CONTAINER_WRITABLE": "1"}, want: Set{Writable: "0"}},
+		{name: "variable yes", env: map[string]string{"BROLGA_CONTAINER_MOUNT_HOME": "Yes"}, want: Set{MountHome: "1"}},
+		{name: "variable true", env: map[string]string{"BROLGA_CONTAINER_MOUNT_HOME": "TRUE"}, want: Set{MountHome: "1"}},
+		{name: "variable n", env: map[string]string{"BROLGA_CONTAINER_MOUNT_HOME": "n"}, want: Set{MountHome: "0"}},
+		{name: "variable false", env: map[string]string{"BROLGA_CONTAINER_MOUNT_HOME": "false"}, want: Set{MountHome: "0"}},
+		{name: "no variable for a negation", env: map[string]string{"BROLGA_CONTAINER_READONLY": "1", "": "1"}, want: Set{}},
+
+		{name: "contradiction", given: given{{Writable, ""}, {Readonly, ""}}, err: "--container-readonly contradicts --container-writable: give one of them"},
+		{name: "contradiction reversed", given: given{{NoMountHome, ""}, {MountHome, ""}}, err: "--container-mount-home contradicts --no-container-mount-home"},
+		{name: "empty value", given: given{{Image, ""}}, err: "--container-image needs a value: [REGISTRY/]NAME"},
+		{name: "empty variable", env: map[string]string{"BROLGA_CONTAINER_IMAGE": ""}, err: "BROLGA_CONTAINER_IMAGE is empty"},
+		{name: "neither yes nor no", env: map[string]string{"BROLGA_CONTAINER_WRITABLE": "maybe"}, err: "BROLGA_CONTAINER_WRITABLE=maybe: want 1 or 0"},
+		{name: "unknown", given: given{{"container-nonsense", "x"}}, err: "internal error: unknown option --container-nonsense"},
+		{
+			name: "all mistakes", given: given{{Image, ""}, {Workdir, ""}}, env: map[string]string{"BROLGA_CONTAINER_WRITABLE": "2"},
+			err: "BROLGA_CONTAINER_WRITABLE=2: want 1 or 0\n--container-image needs a value: [REGISTRY/]NAME[:TAG][@DIGEST]\n--container-workdir needs a value",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Collect(tt.given, func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("Collect = %v, %v; want an error with %q", got, err, tt.err)
+				}
+				return
+			}
+			if err != nil || !maps.Equal(got, tt.want) {
+				t.Fatalf("Collect = %v, %v; want %v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFlag(t *testing.T) {
+	for _, tt := range []struct {
+		set      Set
+		fallback bool
+		want     bool
+	}{
+		{Set{}, true, true}, {Set{}, false, false},
+		{Set{Writable: "1"}, false, true}, {Set{Writable: "0"}, true, false},
+	} {
+		if got := tt.set.Flag(Writable, tt.fallback); got != tt.want {
+			t.Errorf("%v.Flag(%v) = %v; want %v", tt.set, tt.fallback, got, tt.want)
+		}
+	}
+}
+
+func TestEnvName(t *testing.T) {
+	for name, want := range map[string]string{Image: "BROLGA_CONTAINER_IMAGE", MountHome: "BROLGA_CONTAINER_MOUNT_HOME", NoMountHome: ""} {
+		o, _ := find(name)
+		if got := o.EnvName(); got != want {
+			t.Errorf("EnvName of %s = %q; want %q", name, got, want)
+		}
+	}
+}
+
+func TestParseMounts(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want []Mount
+		err  string
+	}{
+		{in: "/a", want: []Mount{{Source: "/a", Target: "/a"}}},
+		{in: "/a:/b", want: []Mount{{Source: "/a", Target: "/b"}}},
+		{in: "/a:/b:ro", want: []Mount{{Source: "/a", Target: "/b", Flags: []string{"ro"}}}},
+		{in: "/a:/b:rw+bind+rprivate", want: []Mount{{Source: "/a", Target: "/b", Flags: []string{"rw", "bind", "rprivate"}}}},
+		{in: "/a:/b:nosuid+nodev+noexec", want: []Mount{{Source: "/a", Target: "/b", Flags: []string{"nosuid", "nodev", "noexec"}}}},
+		{in: "/a:/b:ro+ro", want: []Mount{{Source: "/a", Target: "/b", Flags: []string{"ro", "ro"}}}},
+		{in: "/a,/b:/c", want: []Mount{{Source: "/a", Target: "/a"}, {Source: "/b", Target: "/c"}}},
+		{in: ".:/work", want: []Mount{{Source: ".", Target: "/work"}}},
+		{in: "./data:/data", want: []Mount{{Source: "./data", Target: "/data"}}},
+		{in: "../data:/data", want: []Mount{{Source: "../data", Target: "/data"}}},
+		{in: "/with space:/b c", want: []Mount{{Source: "/with space", Target: "/b c"}}},
+		{in: `/a\,b:/c`, want: []Mount{{Source: "/a,b", Target: "/c"}}},
+		{in: `/a\:b`, want: []Mount{{Source: "/a:b", Target: "/a:b"}}},
+		{in: `/a\\:/b`, want: []Mount{{Source: `/a\`, Target: "/b"}}},
+		{in: `/a\n`, want: []Mount{{Source: `/a\n`, Target: `/a\n`}}},
+		{in: `/a\`, want: []Mount{{Source: `/a\`, Target: `/a\`}}},
+		{in: `/a\\\,b\:c:/d`, want: []Mount{{Source: `/a\,b:c`, Target: "/d"}}},
+
+		{in: "", err: `--container-mounts: "": source is empty`},
+		{in: ":", err: "source is empty"},
+		{in: ":/b", err: "source is empty"},
+		{in: "/a,", err: `"": source is empty`},
+		{in: "a:/b", err: `source "a" does not start with / or .`},
+		{in: "~/a:/b", err: `source "~/a" does not start with / or .`},
+		{in: "./a", err: `destination "./a" is not an absolute path`},
+		{in: "/a:b", err: `destination "b" is not an absolute path`},
+		{in: "/a:", err: `destination "" is not an absolute path`},
+		{in: "/a:/b:", err: `unknown flag ""`},
+		{in: "/a:/b:rx", err: `unknown flag "rx"`},
+		{in: "/a:/b:RO", err: `unknown flag "RO"`},
+		{in: "/a:/b:ro,nosuid", err: `"nosuid": source "nosuid" does not start`},
+		{in: "/a:/b:suid", err: `unknown flag "suid"`},
+		{in: "/a:/b:ro+rw", err: "flags ro and rw contradict each other"},
+		{in: "/a:/b:bind+rbind", err: "flags bind and rbind contradict each other"},
+		{in: "/a:/b:rslave+private", err: "flags rslave and private contradict each other"},
+		{in: "/a:/b:ro:x", err: "want SRC[:DST[:FLAGS]]"},
+		{in: "a,/b:c", err: "--container-mounts: \"a\": source \"a\" does not start with / or .\n--container-mounts: \"/b:c\": destination"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			got, err := ParseMounts(tt.in)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("ParseMounts(%q) = %+v, %v; want an error with %q", tt.in, got, err, tt.err)
+				}
+				return
+			}
+			if err != nil || !slices.EqualFunc(got, tt.want, equalMounts) {
+				t.Fatalf("ParseMounts(%q) = %+v, %v; want %+v", tt.in, got, err, tt.want)
+			}
+		})
+	}
+}
+
+func equalMounts(a, b Mount) bool {
+	return a.Source == b.Source && a.Target == b.Target && slices.Equal(a.Flags, b.Flags)
+}
+
+func TestParseEnv(t *testing.T) {
+	value := func(s string) *string { return &s }
+	for _, tt := range []struct {
+		in   string
+		want []EnvEdit
+		err  string
+	}{
+		{in: "A", want: []EnvEdit{{Name: "A"}}},
+		{in: "A=", want: []EnvEdit{{"A", value("")}}},
+		{in: "A=b=c", want: []EnvEdit{{"A", value("b=c")}}},
+		{in: "A,B=c,_d9", want: []EnvEdit{{Name: "A"}, {"B", value("c")}, {Name: "_d9"}}},
+		{in: "A= b ", want: []EnvEdit{{"A", value(" b ")}}},
+		{in: `A=b\,c,D`, want: []EnvEdit{{"A", value("b,c")}, {Name: "D"}}},
+		{in: `A=b\\,C`, want: []EnvEdit{{"A", value(`b\`)}, {Name: "C"}}},
+		{in: `A=\n\t`, want: []EnvEdit{{"A", value(`\n\t`)}}},
+		{in: "A=two\nlines", want: []EnvEdit{{"A", value("two\nlines")}}},
+		{in: "A=1,A=2", want: []EnvEdit{{"A", value("1")}, {"A", value("2")}}},
+
+		{in: "", err: `--container-env: "" is not the name of a variable`},
+		{in: "A,", err: `"" is not the name`},
+		{in: "=b", err: `"" is not the name`},
+		{in: "9A", err: `"9A" is not the name`},
+		{in: "A B=c", err: `"A B" is not the name`},
+		{in: "A-B", err: `"A-B" is not the name`},
+		{in: "ALL=1, B=2", err: `" B" is not the name`},
+		{in: "9,8", err: "--container-env: \"9\" is not the name of a variable\n--container-env: \"8\""},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			got, err := ParseEnv(tt.in)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("ParseEnv(%q) = %v, %v; want an error with %q", tt.in, got, err, tt.err)
+				}
+				return
+			}
+			if err != nil || !slices.EqualFunc(got, tt.want, equalEdits) {
+				t.Fatalf("ParseEnv(%q) = %+v, %v; want %+v", tt.in, got, err, tt.want)
+			}
+		})
+	}
+}
+
+func equalEdits(a, b EnvEdit) bool {
+	if a.Value == nil || b.Value == nil {
+		return a.Name == b.Name && a.Value == b.Value
+	}
+	return a.Name == b.Name && *a.Value == *b.Value
+}
+
+// escape is the opposite of unescape.
+func escape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `,`, `\,`, `:`, `\:`).Replace(s)
+}
+
+func FuzzParseMounts(f *testing.F) {
+	for _, seed := range []string{"/a", "/a:/b:ro", "./a:/b,/c", `/a\,b:/c\:d`, `/a\\`, ":", ",", `\`, "/a:/b:ro+rw"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		mounts, err := ParseMounts(in)
+		if err != nil {
+			return
+		}
+		for _, m := range mounts {
+			if m.Source == "" || !strings.HasPrefix(m.Target, "/") {
+				t.Fatalf("ParseMounts(%q) = %+v", in, m)
+			}
+			again := escape(m.Source) + ":" + escape(m.Target)
+			if m.Flags != nil {
+				again += ":" + strings.Join(m.Flags, "+")
+			}
+			if got, err := ParseMounts(again); err != nil || len(got) != 1 || !equalMounts(got[0], m) {
+				t.Fatalf("ParseMounts(%q) = %+v, %v; want %+v", again, got, err, m)
+			}
+		}
+	})
+}
+
+func FuzzParseEnv(f *testing.F) {
+	for _, seed := range []string{"A", "A=b", `A=b\,c,D`, `A=\`, "=", ","} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		edits, err := ParseEnv(in)
+		if err != nil {
+			return
+		}
+		for _, e := range edits {
+			again := e.Name
+			if e.Value != nil {
+				again += "=" + escape(*e.Value)
+			}
+			if got, err := ParseEnv(again); err != nil || len(got) != 1 || !equalEdits(got[0], e) {
+				t.Fatalf("ParseEnv(%q) = %+v, %v; want %+v", again, got, err, e)
+			}
+		}
+	})
+}

@@ -192,6 +192,7 @@ __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 {
 	struct sigaction action = { .sa_handler = count_signal }; /* no SA_RESTART */
 
+	alarm(20);
 	sigaction(SIGUSR1, &action, NULL);
 	spank_setenv(NULL, "REMOVED", "still there", 1);
 	raise_inheritable();

@@ -66,8 +66,10 @@ static int call_in_child(int (*callback)(spank_t, int, char **))
 	if (pid < 0)
 		give_up("fork");
 	if (pid == 0) {
-		int rc = callback(NULL, 0, NULL);
+		int rc;
 
+		alarm(20);
+		rc = callback(NULL, 0, NULL);
 		_exit(rc == 0 ? 50 : rc == -1 ? 51 : 52);
 	}
 	if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,29 +43,65 @@ func Read(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Check tells whether the file at path, symbolic links followed, and all
-// directories above are root's alone.
+// maxLinks is the number of symbolic links after which the kernel gives up, too
+// (path_resolution(7)).
+const maxLinks = 40
+
+// Check tells whether the file at path, an absolute one, and all that leads to
+// it are root's alone: directories, and symbolic links, which are followed.
 func Check(path string) error {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return err
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("check %q: not an absolute path", path)
 	}
-	for ; ; path = filepath.Dir(path) {
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return fmt.Errorf("stat %s: %w", path, err)
-		}
-		writable := uint32(0o022)
-		if st.Mode&unix.S_ISVTX != 0 && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			writable = 0 // what root owns there cannot be exchanged by others
-		}
-		if err := check(path, &st, writable); err != nil {
+	links := 0
+	at, rest := "/", append([]string{"."}, names(path)...)
+	for len(rest) > 0 {
+		next := filepath.Join(at, rest[0]) // at has no links: ".." is its parent
+		rest = rest[1:]
+		isLink, err := checkOne(next)
+		if err != nil {
 			return err
 		}
-		if path == "/" {
-			return nil
+		if !isLink {
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return fmt.Errorf("check %s: %w", path, unix.ELOOP)
+		}
+		target, err := os.Readlink(next)
+		if err != nil {
+			return err
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		rest = append(names(target), rest...)
+	}
+	return nil
+}
+
+func names(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// checkOne checks one file, directory or link, which stands in a directory that
+// was checked.
+func checkOne(path string) (isLink bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return false, fmt.Errorf("stat %s: %w", path, err)
+	}
+	writable := uint32(0o022)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		isLink, writable = true, 0 // nobody can write to a link
+	case unix.S_IFDIR:
+		if st.Mode&unix.S_ISVTX != 0 {
+			writable = 0 // what root owns there cannot be exchanged by others
 		}
 	}
+	return isLink, check(path, &st, writable)
 }
 
 func check(path string, st *unix.Stat_t, writable uint32) error {

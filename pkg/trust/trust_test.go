@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// tree makes files for the tests below a directory that is root's alone.
+type tree struct {
+	*testing.T
+	dir string
+}
+
+func newTree(t *testing.T) tree {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes files of root and of others")
+	}
+	return tree{t, t.TempDir()}
+}
+
+func (t tree) path(name string) string { return filepath.Join(t.dir, name) }
+
+func (t tree) must(err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (t tree) mkdir(name string, owner int, mode fs.FileMode) {
+	t.Helper()
+	t.must(os.MkdirAll(t.path(name), 0o755))
+	t.must(os.Chown(t.path(name), owner, owner))
+	t.must(os.Chmod(t.path(name), mode))
+}
+
+func (t tree) file(name string, owner int, mode fs.FileMode) {
+	t.Helper()
+	t.must(os.MkdirAll(filepath.Dir(t.path(name)), 0o755))
+	t.must(os.WriteFile(t.path(name), []byte(name), 0o600))
+	t.must(os.Chown(t.path(name), owner, owner))
+	t.must(os.Chmod(t.path(name), mode))
+}
+
+func (t tree) link(name, target string, owner int) {
+	t.Helper()
+	t.must(os.MkdirAll(filepath.Dir(t.path(name)), 0o755))
+	t.must(os.Symlink(target, t.path(name)))
+	t.must(os.Lchown(t.path(name), owner, owner))
+}
+
+func TestCheck(t *testing.T) {
+	tr := newTree(t)
+	const user = 4711
+	tr.file("good/file", 0, 0o644)
+	tr.file("good/program", 0, 0o755)
+	tr.file("good/group-writable", 0, 0o664)
+	tr.file("good/writable", 0, 0o646)
+	tr.file("good/theirs", user, 0o644)
+	tr.file("open/file", 0, 0o644)
+	tr.file("open/below/file", 0, 0o644)
+	tr.link("open/link", tr.path("good/file"), 0)
+	tr.mkdir("open", 0, 0o777)
+	tr.file("group/file", 0, 0o644)
+	tr.mkdir("group", 0, 0o775)
+	tr.file("theirs/file", 0, 0o644)
+	tr.link("theirs/link", tr.path("good/file"), user)
+	tr.mkdir("theirs", user, 0o755)
+	tr.file("sticky/file", 0, 0o644)
+	tr.file("sticky/theirs", user, 0o644)
+	tr.link("sticky/link", tr.path("good/file"), 0)
+	tr.link("sticky/their-link", tr.path("good/file"), user)
+	tr.mkdir("sticky", 0, fs.ModeSticky|0o777)
+	tr.link("links/good", tr.path("good/file"), 0)
+	tr.link("links/relative", "../good/file", 0)
+	tr.link("links/dir", "../good", 0)
+	tr.link("links/twice", "good", 0)
+	tr.link("links/bad", tr.path("theirs/file"), 0)
+	tr.link("links/through-theirs", "../theirs/link", 0)
+	tr.link("links/climbs", "../open/../good/file", 0)
+	tr.link("links/loop", "loop", 0)
+
+	for _, tt := range []struct {
+		path string
+		want error
+	}{
+		{"good/file", nil},
+		{"good/program", nil},
+		{"sticky/file", nil},
+		{"sticky/link", nil},
+		{"links/good", nil},
+		{"links/relative", nil},
+		{"links/dir/file", nil},
+		{"links/twice", nil},
+
+		{"good/group-writable", ErrTamperable},
+		{"good/writable", ErrTamperable},
+		{"good/theirs", ErrTamperable},
+		{"open/file", ErrTamperable},
+		{"open/below/file", ErrTamperable},
+		{"open/link", ErrTamperable},
+		{"group/file", ErrTamperable},
+		{"theirs/file", ErrTamperable},
+		{"theirs/link", ErrTamperable},
+		{"sticky/theirs", ErrTamperable},
+		{"sticky/their-link", ErrTamperable},
+		{"links/bad", ErrTamperable},
+		{"links/through-theirs", ErrTamperable},
+		{"links/climbs", ErrTamperable},
+		{"good/missing", fs.ErrNotExist},
+		{"missing/file", fs.ErrNotExist},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			err := Check(tr.path(tt.path))
+			if !errors.Is(err, tt.want) || (tt.want != ErrTamperable && errors.Is(err, ErrTamperable)) {
+				t.Errorf("Check(%s) = %v; want %v", tt.path, err, tt.want)
+			}
+			if _, err := Read(tr.path(tt.path)); !errors.Is(err, tt.want) {
+				t.Errorf("Read(%s) = %v; want %v", tt.path, err, tt.want)
+			}
+		})
+	}
+	if err := Check(tr.path("links/loop")); err == nil || errors.Is(err, ErrTamperable) {
+		t.Errorf("Check of a link to itself = %v; want an error that is no answer", err)
+	}
+}
+
+// TestCheckNames checks that the answer names the directory that is at fault.
+func TestCheckNames(t *testing.T) {
+	tr := newTree(t)
+	tr.file("a/b/file", 0, 0o644)
+	tr.mkdir("a", 4711, 0o750)
+	want := tr.path("a") + " (owner 4711, mode 0750): someone other than root could change it"
+	if err := Check(tr.path("a/b/file")); err == nil || err.Error() != want {
+		t.Errorf("Check = %v; want %s", err, want)
+	}
+}
+
+func TestCheckRelative(t *testing.T) {
+	for _, path := range []string{"", ".", "etc/passwd", "../etc"} {
+		if err := Check(path); err == nil || errors.Is(err, ErrTamperable) {
+			t.Errorf("Check(%q) = %v; want an error that is no answer", path, err)
+		}
+	}
+}
+
+func TestReadContent(t *testing.T) {
+	tr := newTree(t)
+	tr.file("file", 0, 0o644)
+	tr.link("link", "file", 0)
+	for _, name := range []string{"file", "link"} {
+		if got, err := Read(tr.path(name)); err != nil || string(got) != "file" {
+			t.Errorf("Read(%s) = %q, %v; want its content", name, got, err)
+		}
+	}
+}

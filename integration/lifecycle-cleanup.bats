@@ -130,6 +130,39 @@ tasks_wait() { (($(tasks_waiting | wc -l) == $1)); }
 	retry 5 no_drafts || fail "left in the store: $(store_drafts)"
 }
 
+@test "cleanup: SIGKILL of the helper while the container's init waits for a command" {
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -N1 -n1 --container-image="$ref" bash -c "$until_go"
+	conversions_stuck
+	helper=$(helpers)
+	fast_conversions
+	kill_at_fifo "$helper" || fail "the helper ended before"
+	go_on
+	background_ends
+	expect_clean
+}
+
+# kill_at_fifo HELPER: lets it run in slices of a millisecond until its child, the
+# init, waits at the other end of a FIFO; then it kills the helper.
+kill_at_fifo() {
+	local pause init state
+	exec {pause}<> <(:)
+	while [[ -e /proc/$1/exe ]]; do
+		kill -STOP "$1"
+		for init in $(pgrep --parent "$1"); do
+			read -r state <"/proc/$init/wchan" || true
+			if [[ $state == wait_for_partner ]]; then
+				kill -KILL "$1"
+				return
+			fi
+		done
+		kill -CONT "$1"
+		read -rt 0.001 -u "$pause" || true
+	done 2>/dev/null
+	return 1
+}
+
 @test "cleanup: SIGKILL of the helper of one node does not disturb the other's" {
 	ref=$(fresh_image)
 	slow_conversions

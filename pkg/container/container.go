@@ -24,6 +24,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	// libcontainer refuses to start a container without a device manager.
@@ -62,7 +63,16 @@ func (c *Container) Close() error {
 
 // Init runs libcontainer's init, as which the helper executes itself. It does
 // not return.
-func Init() { libcontainer.Init() }
+//
+// The init is a fork of the process that libcontainer gives ParentDeathSignal,
+// and a fork does not inherit that (prctl(2)): it would wait for its command
+// forever, and hold the image, if the helper died. A helper that died before this
+// does not answer, and the init ends.
+func Init() {
+	runtime.LockOSThread() // the kernel keeps the signal for each thread
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	libcontainer.Init()
+}
 
 // Start starts the container of a bundle that was made on this thread, which
 // must be in a private mount namespace, and runs the hooks.

@@ -202,19 +202,45 @@ pin_variable() { sed -n 's/.*PinVariable *= "\(.*\)"/\1/p' "$repo/pkg/option/opt
 }
 
 @test "store: symbolic links and FIFOs in the user's cache lead root nowhere" {
-	ref=$(fresh_image)
-	as_user brolga pull --quiet --config "$BROLGA_CLUSTER_DIR/etc/brolga.toml" "$ref"
-	layer=$(layer_of "$ref")
-	as_user mv "$layer" moved
-	as_user ln -s "$user_home/moved" "$layer"
-	run crun --container-image="$ref" cat /stamp
+	for trap in 'ln -s /etc/shadow' mkfifo; do
+		ref=$(fresh_image)
+		as_user brolga pull --quiet --config "$BROLGA_CLUSTER_DIR/etc/brolga.toml" "$ref"
+		layer=$(layer_of "$ref")
+		as_user rm "$layer"
+		as_user bash -c "$trap $layer"
+		run_ok crun --container-image="$ref" cat /stamp
+		expect_match '^life/'
+		# It was no layer, so it was fetched.
+		[[ -f $layer && ! -L $layer ]]
+	done
 	expect_clean
-	as_user rm -f "$layer"
-	as_user mkfifo "$layer"
-	CRUN_TIMEOUT=30 run crun --container-image="$ref" cat /stamp
-	((status != 124))
-	as_user rm -f "$layer" moved
-	[[ ! -e $(store_file "$ref") || -z $(store_drafts) ]]
+}
+
+@test "store: steps of two users share the loop device of an image" {
+	ref=$(fresh_image)
+	in_background crun --container-image="$ref" bash -c "$until_go"
+	tasks_run 1
+	run_ok as_other crun --container-image="$ref" bash -c 'cat /sys/block/loop*/loop/backing_file'
+	(($(grep -cF "$(basename "$(store_file "$ref")")" <<<"$output") == 1))
+	go_on
+	background_ends
+	((status == 0)) || fail "$output"
+	expect_clean
+}
+
+@test "store: an image that is removed while a step runs stays for that step" {
+	ref=$(fresh_image)
+	in_background crun --container-image="$ref" bash -c "$until_go; cat /stamp"
+	tasks_run 1
+	file=$(store_file "$ref")
+	run_ok brolga rmi --config "$BROLGA_CLUSTER_DIR/etc/brolga.toml" --store "sha256:$(basename "$file" .squashfs)"
+	[[ ! -e $(store_file "$ref") ]]
+	go_on
+	background_ends
+	((status == 0)) || fail "$output"
+	expect_match '^life/'
+	run_ok crun --container-image="$ref" cat /stamp
+	[[ -e $(store_file "$ref") ]]
 	expect_clean
 }
 

@@ -58,7 +58,7 @@ no_cgroup_of_ours() { [[ -z $(find /sys/fs/cgroup -name '*brolga*' -print -quit)
 		bash -c 'setsid sleep 311 >/dev/null 2>&1 & sleep 0.2; disown; echo left'
 	expect_line left
 	expect_clean
-	! pgrep -u "$BROLGA_TEST_USER" -f 'sleep 311'
+	run_fails pgrep -u "$BROLGA_TEST_USER" -f 'sleep 311'
 }
 
 @test "cgroup: scancel of a running step" {

@@ -134,7 +134,7 @@ setup_file() { touch /tmp/host-file /dev/shm/host-file; }
 @test "job container: a running step shows nothing in the host's mount table" {
 	in_background crun --container-image="$BROLGA_TEST_IMAGE" --container-mounts=/tmp bash -c "$until_go"
 	tasks_run 1
-	! grep -E "$BROLGA_CLUSTER_DIR/(store|run)|squashfs|overlay.*brolga" /proc/1/mountinfo
+	run_fails grep -E "$BROLGA_CLUSTER_DIR/(store|run)|squashfs|overlay.*brolga" /proc/1/mountinfo
 	go_on
 	background_ends
 	expect_clean

@@ -198,10 +198,14 @@ func checkTarget(m Mount) error {
 	for _, dir := range []string{"/proc", "/sys"} {
 		taken = taken || target == dir || strings.HasPrefix(target, dir+"/")
 	}
-	if taken {
-		return fmt.Errorf("--%s: destination %s is taken: choose another", option.Mounts, target)
+	if !taken {
+		return nil
 	}
-	return nil
+	origin := "--" + option.Mounts
+	if m.Site {
+		origin = "container.mounts of the site configuration"
+	}
+	return fmt.Errorf("%s: destination %s is taken: choose another", origin, target)
 }
 
 func (r *Request) resolveWorkdir(o option.Set) error {

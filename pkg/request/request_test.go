@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package request
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/slurm"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files in testdata")
+
+// input is a case.json: what the site, the user and Slurm say.
+type input struct {
+	// Config are lines of brolga.toml.
+	Config []string
+	// Options are those of the command line, each with its value.
+	Options [][2]string
+	Step    slurm.Step
+}
+
+func (in input) resolve(t *testing.T) (Request, error) {
+	t.Helper()
+	c, err := config.Parse("brolga.toml", []byte(strings.Join(in.Config, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := option.Collect(in.Options, in.Step.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Resolve(c, set, in.Step)
+}
+
+// TestResolve turns every testdata/<case>/case.json into a request and compares
+// it with request.json beside it.
+func TestResolve(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*/case.json")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no golden cases: %v", err)
+	}
+	for _, path := range cases {
+		dir := filepath.Dir(path)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var in input
+			if err := json.Unmarshal(text, &in); err != nil {
+				t.Fatal(err)
+			}
+			got, err := in.resolve(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkGolden(t, filepath.Join(dir, "request.json"), got)
+			again, err := in.resolve(t)
+			if a, b := encode(t, got), encode(t, again); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("Resolve is not pure: %s, then %s, %v", a, b, err)
+			}
+		})
+	}
+}
+
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(text, '\n')
+}
+
+// checkGolden compares v, as indented JSON, with the file at path. With
+// -update it writes the file instead; read the diff before committing it.
+func checkGolden(t *testing.T, path string, v any) {
+	t.Helper()
+	got := encode(t, v)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs (go test -run %s -update rewrites it)\ngot:\n%s", path, t.Name(), got)
+	}
+}
+
+func TestResolveErrors(t *testing.T) {
+	image := [2]string{option.Image, "ubuntu"}
+	for _, tt := range []struct {
+		name string
+		in   input
+		err  string
+	}{
+		{name: "no image", in: input{Options: [][2]string{{option.Workdir, "/"}}}, err: "container options are given, but no image"},
+		{name: "bad image", in: input{Options: [][2]string{{option.Image, "ubuntu::x"}}}, err: "--container-image: "},
+		{name: "workdir", in: input{Options: [][2]string{image, {option.Workdir, "work"}}}, err: `--container-workdir: "work" is not an absolute path`},
+		{name: "mounts", in: input{Options: [][2]string{image, {option.Mounts, "a:/b"}}}, err: `--container-mounts: "a:/b": source "a" does not start`},
+		{name: "mount at /", in: input{Options: [][2]string{image, {option.Mounts, "/a:/"}}}, err: "--container-mounts: destination / is taken"},
+		{name: "mount at /proc", in: input{Options: [][2]string{image, {option.Mounts, "/a:/proc"}}}, err: "destination /proc is taken"},
+		{name: "mount below /sys", in: input{Options: [][2]string{image, {option.Mounts, "/a:/sys/fs/cgroup"}}}, err: "destination /sys/fs/cgroup is taken"},
+		{name: "mount at /dev", in: input{Options: [][2]string{image, {option.Mounts, "/a:/dev"}}}, err: "destination /dev is taken"},
+		{name: "mount at a detour", in: input{Options: [][2]string{image, {option.Mounts, "/a://x/../proc/./1"}}}, err: "destination /proc/1 is taken"},
+		{name: "site mounts", in: input{Config: []string{"container.mounts = ['x']"}, Options: [][2]string{image}}, err: "container.mounts of the site configuration: --container-mounts: \"x\""},
+		{name: "site mount at /", in: input{Config: []string{"container.mounts = ['/x:/']"}, Options: [][2]string{image}}, err: "container.mounts of the site configuration: destination / is taken"},
+		{name: "environment", in: input{Options: [][2]string{image, {option.Env, "9"}}}, err: `--container-env: "9" is not the name`},
+		{name: "Slurm's environment", in: input{Options: [][2]string{image, {option.Env, "A=1,SLURM_PROCID=0,PMI_RANK=1"}}}, err: "--container-env: SLURM_PROCID belongs to Slurm and cannot be set\n--container-env: PMI_RANK belongs"},
+		{name: "root", in: input{Options: [][2]string{image}, Step: slurm.Step{UID: 0}}, err: "user root may not run containers on this cluster"},
+		{
+			name: "all mistakes", in: input{Options: [][2]string{{option.Workdir, "w"}, {option.Env, "="}, {option.Mounts, "/a:/"}}},
+			err: "container options are given, but no image\n--container-mounts: destination / is taken: choose another\n--container-workdir: \"w\" is not an absolute path\n--container-env: \"\" is not",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.name != "root" {
+				tt.in.Step.UID = 1000
+			}
+			got, err := tt.in.resolve(t)
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Fatalf("Resolve = %+v, %v; want an error with %q", got, err, tt.err)
+			}
+		})
+	}
+}
+
+func TestResolveHints(t *testing.T) {
+	_, err := Resolve(config.Default(), option.Set{option.Writable: "1"}, slurm.Step{UID: 1000})
+	if !errors.Is(err, ErrNoImage) || !strings.Contains(fault.Hint(err), "--container-image=IMAGE") {
+		t.Errorf("Resolve = %v (hint %q); want ErrNoImage with a hint", err, fault.Hint(err))
+	}
+	_, err = Resolve(config.Default(), option.Set{option.Image: "a"}, slurm.Step{})
+	if hint := fault.Hint(err); !strings.Contains(hint, "ordinary user") {
+		t.Errorf("Resolve for root: hint %q; want one", hint)
+	}
+}
+
+func TestPins(t *testing.T) {
+	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const other = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+	for _, tt := range []struct {
+		name, image, pin string
+		want             string // digest
+	}{
+		{"of the same name", "ubuntu:24.04", "docker.io/library/ubuntu:24.04@" + digest, digest},
+		{"another spelling", "docker://docker.io/library/ubuntu:24.04", "docker.io/library/ubuntu:24.04@" + digest, digest},
+		{"of another tag", "ubuntu:22.04", "docker.io/library/ubuntu:24.04@" + digest, ""},
+		{"of another image", "debian:24.04", "docker.io/library/ubuntu:24.04@" + digest, ""},
+		{"against a digest", "ubuntu@" + other, "docker.io/library/ubuntu@" + digest, other},
+		{"without digest", "ubuntu:24.04", "docker.io/library/ubuntu:24.04", ""},
+		{"with an empty digest", "ubuntu:24.04", "docker.io/library/ubuntu:24.04@", ""},
+		{"with a malformed digest", "ubuntu:24.04", "docker.io/library/ubuntu:24.04@sha256:x", ""},
+		{"with two digests", "ubuntu:24.04", "docker.io/library/ubuntu:24.04@" + digest + "@" + other, ""},
+		{"empty", "ubuntu:24.04", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := input{
+				Options: [][2]string{{option.Image, tt.image}},
+				Step:    slurm.Step{UID: 1000, Env: []string{option.PinVariable + "=" + tt.pin}},
+			}
+			got, err := in.resolve(t)
+			if err != nil || got.Image.Digest != tt.want {
+				t.Errorf("Resolve = %s, %v; want the digest %q", got.Image, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestRelativeSources(t *testing.T) {
+	for _, tt := range []struct {
+		mounts string
+		want   bool
+	}{
+		{"/a:/b", false}, {"/a,./b:/b", true}, {".:/b", true},
+	} {
+		in := input{Options: [][2]string{{option.Image, "a"}, {option.Mounts, tt.mounts}}, Step: slurm.Step{UID: 1}}
+		got, err := in.resolve(t)
+		if err != nil || got.RelativeSources() != tt.want {
+			t.Errorf("RelativeSources of %s = %v, %v; want %v", tt.mounts, got.RelativeSources(), err, tt.want)
+		}
+	}
+}

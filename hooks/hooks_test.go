@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hooks
+
+import (
+	"os"
+	"testing"
+)
+
+// TestAll checks that each directory beside this file is a hook of its name.
+func TestAll(t *testing.T) {
+	listed := map[string]bool{}
+	for _, h := range All() {
+		if listed[h.Name()] {
+			t.Errorf("hook %s is listed twice", h.Name())
+		}
+		listed[h.Name()] = true
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && !listed[e.Name()] {
+			t.Errorf("hook %s is not in All", e.Name())
+		}
+	}
+}

@@ -54,11 +54,11 @@ func (l *Listener) Next() (*Hello, error) {
 func parseHello(control []byte) (*Hello, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) != 1 {
-		return nil, fmt.Errorf("internal error: hello without descriptors: %w", err)
+		return nil, errors.Join(errors.New("internal error: hello without descriptors"), err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 2 {
-		return nil, fmt.Errorf("internal error: hello with %d descriptors: %w", len(fds), err)
+		return nil, errors.Join(fmt.Errorf("internal error: hello with %d descriptors", len(fds)), err)
 	}
 	return &Hello{
 		Namespace: os.NewFile(uintptr(fds[0]), "the task's mount namespace"),

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+func TestEnvironment(t *testing.T) {
+	value := func(name, v string) option.EnvEdit { return option.EnvEdit{Name: name, Value: &v} }
+	keep := func(name string) option.EnvEdit { return option.EnvEdit{Name: name} }
+	step := []string{"PATH=/usr/bin", "LANG=de", "SLURM_PROCID=3", "HOME=/home/u"}
+	for _, tt := range []struct {
+		name  string
+		image []string
+		edits []option.EnvEdit
+		want  []string // values of set records
+	}{
+		{"nothing", nil, nil, nil},
+		{"the image wins", []string{"PATH=/opt/bin", "NEW="}, nil, []string{"PATH=/opt/bin", "NEW="}},
+		{"except where the user keeps", []string{"PATH=/opt/bin", "LANG=C"}, []option.EnvEdit{keep("LANG")}, []string{"PATH=/opt/bin"}},
+		{"there is nothing to keep", []string{"TERM=xterm"}, []option.EnvEdit{keep("TERM")}, []string{"TERM=xterm"}},
+		{"the user sets", []string{"LANG=C"}, []option.EnvEdit{value("LANG", "fr"), value("EMPTY", "")}, []string{"LANG=C", "LANG=fr", "EMPTY="}},
+		{"Slurm's stay", []string{"SLURM_PROCID=0", "PMI_RANK=0", "PMIX_RANK=0", "BROLGA_PIN=x", "SLURMD_NODENAME=x"}, nil, nil},
+		{"what is no variable", []string{"noequals", "=x", "A\nB=c", "\x1b[0m=x"}, nil, nil},
+		{"values are as they are", []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}, nil, []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, r := range environment(tt.image, tt.edits, step) {
+				if r.Key != "set" {
+					t.Errorf("record %q; want only set", r)
+				}
+				got = append(got, r.Value)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("environment = %q; want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// me is the user that the tests run as; root plays another.
+func me() identity.User {
+	if os.Geteuid() == 0 {
+		return identity.User{UID: 4711, GID: 4711, Name: "ada"}
+	}
+	return identity.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Name: "me"}
+}
+
+// makeRoot makes the root directory of a container in a directory that the user
+// can reach, and returns it open.
+func makeRoot(t *testing.T) *os.File {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{".", "image", "work", "home/ada"} {
+		must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
+		must(t, os.Chmod(filepath.Join(dir, name), 0o755))
+	}
+	must(t, os.Mkdir(filepath.Join(dir, "closed"), 0o000))
+	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
+	for name, target := range map[string]string{"link": "/work", "out": "../../../../..", "dangling": "nowhere", "loop": "loop"} {
+		must(t, os.Symlink(target, filepath.Join(dir, name)))
+	}
+	return open(t, dir)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestWorkdir(t *testing.T) {
+	root := makeRoot(t)
+	cwd := open(t, t.TempDir()) // not in the container
+	for _, tt := range []struct {
+		name, asked, image string
+		want               string
+		err                string
+		warning            string // substring; empty means none
+	}{
+		{name: "the image's", image: "/image", want: "/image"},
+		{name: "as asked", asked: "/work", image: "/image", want: "/work"},
+		{name: "below", asked: "/home/ada", image: "/", want: "/home/ada"},
+		{name: "a link", asked: "/link", want: "/link"},
+		{name: "a link out ends in the root", asked: "/out", want: "/out"},
+		{name: "the image's is missing", image: "/missing", want: "/", warning: "cannot enter the image's working directory /missing (no such directory in the container); starting in /"},
+		{name: "the image's is a file", image: "/file", want: "/", warning: "not a directory"},
+		{name: "the image's is closed", image: "/closed", want: "/", warning: "permission denied"},
+
+		{name: "missing", asked: "/missing", err: "enter working directory /missing: no such directory in the container"},
+		{name: "a file", asked: "/file", err: "enter working directory /file: not a directory"},
+		{name: "below a file", asked: "/file/x", err: "enter working directory /file/x: "},
+		{name: "closed", asked: "/closed", err: "enter working directory /closed: permission denied"},
+		{name: "below a closed one", asked: "/closed/x", err: "enter working directory /closed/x: permission denied"},
+		{name: "dangling", asked: "/dangling", err: "no such directory in the container"},
+		{name: "a loop", asked: "/loop", err: "enter working directory /loop: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := workdir(root, tt.image, request.Request{Workdir: tt.asked, WorkdirFromJob: true}, me(), cwd)
+			if tt.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), "enter working directory "+tt.asked) || !strings.Contains(err.Error(), tt.err) || fault.Hint(err) == "" {
+					t.Errorf("workdir = %q, %v; want an error with %q and a hint", got, err, tt.err)
+				}
+				return
+			}
+			if err != nil || got[0] != (wire.Record{Key: "workdir", Value: tt.want}) {
+				t.Fatalf("workdir = %q, %v; want %q", got, err, tt.want)
+			}
+			if (len(got) > 1) != (tt.warning != "") || (len(got) > 1 && (got[1].Key != "warning" || !strings.Contains(got[1].Value, tt.warning))) {
+				t.Errorf("workdir = %q; want the warning %q", got, tt.warning)
+			}
+		})
+	}
+}
+
+// TestWorkdirFromJob checks that tasks start in the job's directory only where
+// the container shows that directory and not one of the same name.
+func TestWorkdirFromJob(t *testing.T) {
+	dir, err := os.MkdirTemp("", "task-test") // reachable by all, unlike TempDir
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "root", dir), 0o755))
+	must(t, os.Mkdir(filepath.Join(dir, "root/image"), 0o755))
+	must(t, os.Mkdir(filepath.Join(dir, "closed"), 0o700))
+	host, other := open(t, "/"), open(t, filepath.Join(dir, "root"))
+	for _, tt := range []struct {
+		name    string
+		root    *os.File
+		cwd     string
+		fromJob bool
+		image   string
+		want    string
+	}{
+		{"shown", host, dir, true, "/", dir},
+		{"not wanted", host, dir, false, "/usr", "/usr"},
+		{"another of the same name", other, dir, true, "/image", "/image"},
+		{"not shown", other, "/usr", true, "/image", "/image"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := workdir(tt.root, tt.image, request.Request{WorkdirFromJob: tt.fromJob}, me(), open(t, tt.cwd))
+			if err != nil || len(got) != 1 || got[0].Value != tt.want {
+				t.Errorf("workdir = %q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+	if os.Geteuid() == 0 {
+		got, err := workdir(host, "/", request.Request{WorkdirFromJob: true}, me(), open(t, filepath.Join(dir, "closed")))
+		if err != nil || got[0].Value != "/" {
+			t.Errorf("workdir = %q, %v; want / instead of a directory closed to the user", got, err)
+		}
+	}
+}
+
+func TestNewPlan(t *testing.T) {
+	c := &container.Container{Root: makeRoot(t)}
+	process := &specs.Process{Cwd: "/image", Env: []string{"PATH=/opt/bin"}}
+	r := request.Request{Env: []option.EnvEdit{{Name: "PATH"}}}
+	got, err := NewPlan(c, process, r, me(), []string{"PATH=/bin"}, open(t, "/"))
+	if want := startIn("/image"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("NewPlan = %q, %v; want %q", got, err, want)
+	}
+	got, err = NewPlan(c, process, request.Request{Workdir: "/missing"}, me(), nil, open(t, "/"))
+	if err == nil {
+		t.Errorf("NewPlan = %q; want an error", got)
+	}
+}
+
+// pair returns the helper's end as a listener and the tasks' end.
+func pair(t *testing.T) (*Listener, int) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(fds[0]) })
+	return Listen(fds[0]), fds[1]
+}
+
+func hello(t *testing.T, socket int, fds ...int) {
+	t.Helper()
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	must(t, unix.Sendmsg(socket, []byte("hello=1\x00"), rights, nil, 0))
+}
+
+func TestListener(t *testing.T) {
+	l, tasks := pair(t)
+	namespace, err := os.Open("/proc/self/ns/mnt")
+	must(t, err)
+	defer namespace.Close()
+	cwd := open(t, "/usr")
+	plan := []wire.Record{{Key: "workdir", Value: "/"}, {Key: "set", Value: "A=b\n"}}
+	answer, err := Good(&container.Container{Namespace: namespace}, plan)
+	must(t, err)
+
+	for range 3 { // all tasks share the socket
+		hello(t, tasks, int(namespace.Fd()), int(cwd.Fd()))
+	}
+	for range 3 {
+		h, err := l.Next()
+		must(t, err)
+		sameFile(t, h.Namespace, namespace)
+		sameFile(t, h.Cwd, cwd)
+		must(t, h.Close())
+		must(t, l.Send(answer))
+	}
+	for range 3 {
+		text, fds := receive(t, tasks)
+		if text != "ready=1\x00" || len(fds) != 2 {
+			t.Fatalf("answer = %q with %d descriptors; want ready and two", text, len(fds))
+		}
+		sameFile(t, os.NewFile(uintptr(fds[0]), ""), namespace)
+		checkPlan(t, fds[1], plan)
+	}
+	must(t, unix.Close(tasks))
+	if h, err := l.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("Next = %v, %v; want io.EOF when all tasks are gone", h, err)
+	}
+	if err := l.Send(answer); err != nil {
+		t.Errorf("Send to a task that is dead = %v; want no error", err)
+	}
+}
+
+func sameFile(t *testing.T, got, want *os.File) {
+	t.Helper()
+	var a, b unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(got.Fd()), &a), unix.Fstat(int(want.Fd()), &b)); err != nil || a.Ino != b.Ino || a.Dev != b.Dev {
+		t.Errorf("%s is not %s: %v", got.Name(), want.Name(), err)
+	}
+}
+
+func receive(t *testing.T, socket int) (string, []int) {
+	t.Helper()
+	data, control := make([]byte, 8192), make([]byte, 256) // ANSWER_MAX of the shim
+	n, controlled, flags, _, err := unix.Recvmsg(socket, data, control, unix.MSG_CMSG_CLOEXEC)
+	must(t, err)
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		t.Error("the answer is too long for the shim")
+	}
+	var fds []int
+	if controlled > 0 {
+		messages, err := unix.ParseSocketControlMessage(control[:controlled])
+		must(t, err)
+		fds, err = unix.ParseUnixRights(&messages[0])
+		must(t, err)
+	}
+	return string(data[:n]), fds
+}
+
+// checkPlan checks the content of the plan and that nobody can change it: all
+// tasks of the node map the same file.
+func checkPlan(t *testing.T, fd int, want []wire.Record) {
+	t.Helper()
+	defer unix.Close(fd)
+	text := make([]byte, 4096)
+	n, err := unix.Pread(fd, text, 0)
+	must(t, err)
+	if got, err := wire.Unmarshal(text[:n]); err != nil || !slices.Equal(got, want) {
+		t.Errorf("plan = %q, %v; want %q", got, err, want)
+	}
+	if _, err := unix.Pwrite(fd, []byte("x"), 0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("write to the plan: %v; want it refused", err)
+	}
+	if err := unix.Ftruncate(fd, 0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("truncate the plan: %v; want it refused", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, 0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("change the plan's seals: %v; want it refused", err)
+	}
+}
+
+func TestNextRefusesMalformedHellos(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fds  int
+		want string
+	}{
+		{"none", 0, "internal error: hello without descriptors"},
+		{"one", 1, "internal error: hello with 1 descriptors"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, tasks := pair(t)
+			defer unix.Close(tasks)
+			root := open(t, "/")
+			hello(t, tasks, slices.Repeat([]int{int(root.Fd())}, tt.fds)...)
+			if h, err := l.Next(); err == nil || err.Error() != tt.want {
+				t.Errorf("Next = %v, %v; want the error %q", h, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestGoodRefusesWhatCannotBeWritten(t *testing.T) {
+	_, err := Good(&container.Container{Namespace: os.Stdin}, []wire.Record{{Key: "set", Value: "A=\x00"}})
+	if err == nil || !strings.Contains(err.Error(), "NUL") {
+		t.Errorf("Good = %v; want an error", err)
+	}
+}
+
+func TestBad(t *testing.T) {
+	long := strings.Repeat("x", 10000)
+	for _, tt := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"error", errors.New("get image: not found"), "error=get image: not found\x00"},
+		{"hint", fault.WithHint(errors.New("a"), "do b"), "error=a\x00hint=do b\x00"},
+		{"joined", errors.Join(errors.New("a"), errors.New("b")), "error=a; b\x00"},
+		{"control characters", errors.New("\x1b[2J\x00"), "error=?[2J?\x00"},
+		{"longest", fault.WithHint(errors.New(long), long), "error=" + long[:errorLimit] + "...\x00hint=" + long[:errorLimit] + "...\x00"},
+		{"unprintable hint", fault.WithHint(errors.New("a"), "\x00"), "error=internal error: unprintable error\x00"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, tasks := pair(t)
+			defer unix.Close(tasks)
+			must(t, l.Send(Bad(tt.err)))
+			if got, fds := receive(t, tasks); got != tt.want || len(fds) > 0 {
+				t.Errorf("answer = %.80q with %d descriptors; want %.80q", got, len(fds), tt.want)
+			}
+		})
+	}
+}

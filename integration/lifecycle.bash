@@ -227,14 +227,23 @@ release_jobs() {
 
 # Slurm kills what is left of a step in its own way and time; here the test does.
 kill_orphans() {
+	local pid
+	for pid in $(orphans); do
+		kill -KILL "$pid" 2>/dev/null || true
+	done
+}
+
+# Processes come and go meanwhile, so nothing here may count as a failure.
+orphans() {
 	local proc
 	for proc in /proc/[0-9]*; do
-		[[ $(awk '/^PPid:/ {print $2}' "$proc/status") == 1 && $(<"$proc/comm") != slurm* ]] || continue
-		if grep -qzxF "SLURM_CONF=$SLURM_CONF" "$proc/environ" || is_slurmstepd brolga-task "$proc"; then
-			kill -KILL "${proc#/proc/}" || true
+		if grep -qE '^PPid:[[:space:]]1$' "$proc/status" && is_task "$proc"; then
+			printf '%s\n' "${proc#/proc/}"
 		fi
-	done 2>/dev/null
+	done 2>/dev/null || true
 }
+
+is_task() { [[ $(<"$1/comm") != slurm* ]] && { grep -qzxF "SLURM_CONF=$SLURM_CONF" "$1/environ" || is_slurmstepd brolga-task "$1"; }; }
 
 expect_clean() {
 	expect_no_leftovers

@@ -119,6 +119,9 @@ func mounts(r request.Request, user identity.User) []specs.Mount {
 	case request.HomeYes:
 		mounts = append(mounts, Bind(user.Home, user.Home, AsUser))
 	case request.HomeIfPresent:
+		if filepath.Clean(user.Home) == "/" {
+			break // an account of a service; it would hide the image
+		}
 		mounts = append(mounts, Bind(user.Home, user.Home, AsUser, Optional))
 	}
 	for _, m := range r.Mounts {

@@ -53,7 +53,7 @@ fails_on_node() {
 	shift
 	run_fails crun "$@" -n2 sh -c 'echo ran'
 	expect_one_error "$text"
-	run_fails as_user sbatch --wait --quiet --output=job.out "$@" --wrap 'echo ran'
+	run_fails batch --output=job.out "$@" --wrap 'echo ran'
 	[[ -z $output ]] || fail "$output"
 	job_failed "$(last_job)" || fail "$(job_state "$(last_job)")"
 	run_ok as_user cat job.out
@@ -218,7 +218,7 @@ nothing_half_written() {
 	expect_match '^slurmstepd-n1: error: execve\(\): no-such-command: No such file or directory$'
 	refute_match 'brolga: '
 	printf '#!/no/such/interpreter\n' | as_user tee job.sh >/dev/null
-	run_fails as_user sbatch --wait --quiet --output=job.out --container-image="$BROLGA_TEST_IMAGE" job.sh
+	run_fails batch --output=job.out --container-image="$BROLGA_TEST_IMAGE" job.sh
 	run_ok as_user cat job.out
 	expect_match 'execve\(\): .*: No such file or directory$'
 	refute_match 'brolga: '
@@ -226,7 +226,7 @@ nothing_half_written() {
 }
 
 @test "error: a batch script that the container cannot run" {
-	run_fails as_user sbatch --wait --quiet --output=job.out --container-image="$BROLGA_TEST_SMALL_IMAGE" --wrap true
+	run_fails batch --output=job.out --container-image="$BROLGA_TEST_SMALL_IMAGE" --wrap true
 	job_failed "$(last_job)"
 	run_ok as_user cat job.out
 	expect_match 'execve\(\): .*: No such file or directory$'

@@ -7,6 +7,7 @@
 #   new_image                     start a new one in the directory $image
 #   push_image [OPTION]... NAME   push it and pull it for the user; $ref is its
 #                                 reference, the options are mkimage's
+#   batch ARGUMENT...             submit a batch job and wait for its end
 #   last_job                      the highest job number so far
 
 new_image() {
@@ -56,6 +57,16 @@ expect_one_error() {
 	rest=$(grep -vE 'brolga: (error|hint): |^srun: error: n[0-9]: tasks? [0-9,-]+: Exited with exit code 1$' <<<"$output" || true)
 	[[ -z $rest ]] || fail "more than an error: $rest"
 }
+
+# batch ARGUMENT...: "sbatch --wait", which itself looks every other second only.
+batch() {
+	local job
+	job=$(as_user env "${with_env[@]}" sbatch --parsable "$@") || return
+	retry 60 job_ended "${job##*$'\n'}" || return
+	return "$(scontrol --oneliner show job "$job" | grep -oP ' ExitCode=\K[0-9]+' | sort -n | tail -n1)"
+}
+
+job_ended() { ! squeue --noheader --states=all --jobs="$1" --format=%T | grep -qvE '^(COMPLETED|FAILED|CANCELLED)$'; }
 
 # refused TEXT OPTION...: srun, sbatch and salloc say TEXT and submit nothing.
 # given VARIABLE=VALUE...: those are set in what follows, and no others.

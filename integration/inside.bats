@@ -224,7 +224,7 @@ libraries_of() { grep -c libbrolga.so "/proc/$1/maps" || true; }
 		[[ -r \$0 ]] && echo script can be read
 		exit 4
 	SCRIPT
-	run as_user sbatch --wait --quiet job.sh one 'two words'
+	run batch job.sh one 'two words'
 	((status == 4)) || fail "$output"
 	run_ok as_user cat job.out
 	expect_line 'debian|one|two words|job.sh'
@@ -239,7 +239,7 @@ libraries_of() { grep -c libbrolga.so "/proc/$1/maps" || true; }
 		import os, numpy
 		print(os.environ["BROLGA_IMAGE"], numpy.ones(3).sum())
 	SCRIPT
-	run_ok as_user sbatch --wait --quiet --output=job.out --container-image="$BROLGA_TEST_IMAGE" job.py
+	run_ok batch --output=job.out --container-image="$BROLGA_TEST_IMAGE" job.py
 	run_ok as_user cat job.out
 	[[ $output == "debian 3.0" ]] || fail "$output"
 }
@@ -252,7 +252,7 @@ libraries_of() { grep -c libbrolga.so "/proc/$1/maps" || true; }
 		srun -N1 -n1 --container-image=$BROLGA_TEST_SMALL_IMAGE /hello
 		srun -N1 -n1 sh -c 'echo "<\$BROLGA_IMAGE>"; grep NoNewPrivs /proc/self/status'
 	SCRIPT
-	run_ok as_user sbatch --wait --quiet job.sh
+	run_ok batch job.sh
 	run_ok as_user cat job.out
 	[[ $(grep -cx debian <<<"$output") == 2 ]] || fail "$output"
 	expect_line 'BROLGA_IMAGE: distroless'
@@ -261,7 +261,7 @@ libraries_of() { grep -c libbrolga.so "/proc/$1/maps" || true; }
 }
 
 @test "all tasks of a job array run in the container" {
-	run_ok as_user sbatch --wait --quiet --array=0-1 --output=array.%a.out "${in_image[@]}" \
+	run_ok batch --array=0-1 --output=array.%a.out "${in_image[@]}" \
 		--wrap 'echo $BROLGA_IMAGE $SLURM_ARRAY_TASK_ID'
 	run_ok as_user cat array.0.out array.1.out
 	[[ $output == $'debian 0\ndebian 1' ]] || fail "$output"

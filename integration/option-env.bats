@@ -69,7 +69,8 @@ with() {
 }
 
 @test "env: a batch script has it too" {
-	run_ok as_user env A=host sbatch --wait --quiet --output=job.out "${in_image[@]}" --container-env=A,B=set --wrap 'echo $A $B'
+	given A=host
+	run_ok batch --output=job.out "${in_image[@]}" --container-env=A,B=set --wrap 'echo $A $B'
 	run_ok as_user cat job.out
 	[[ $output == "host set" ]] || fail "$output"
 }

@@ -56,9 +56,9 @@ digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker:/
 		#SBATCH --container-image=$named:1 --output=job.out
 		cat /stamp
 	SCRIPT
-	run_ok as_user sbatch --wait --quiet job.sh
+	run_ok batch job.sh
 	[[ $(as_user cat job.out) == "image 1" ]]
-	run_ok as_user sbatch --wait --quiet --container-image="$named:2" job.sh
+	run_ok batch --container-image="$named:2" job.sh
 	[[ $(as_user cat job.out) == "image 2" ]]
 }
 
@@ -70,7 +70,7 @@ digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker:/
 		export BROLGA_CONTAINER_IMAGE=$named:2
 		srun cat /stamp
 	SCRIPT
-	run_ok as_user sbatch --wait --quiet job.sh
+	run_ok batch job.sh
 	run_ok as_user cat job.out
 	expect_line "image 2"
 	expect_match "cannot access '/stamp'"
@@ -89,8 +89,6 @@ digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker:/
 	retry 20 job_ended "$job"
 	[[ $(as_user cat job.out) == before ]]
 }
-
-job_ended() { [[ $(squeue --noheader --states=all --jobs="$1" --format=%T) == COMPLETED ]]; }
 
 @test "image: a digest that no registry has is an error, not the tag's image" {
 	local digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef

@@ -86,7 +86,7 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 	run_ok crun "${in_image[@]}" --chdir="$mine" --container-mounts=./x:/mnt/a,../mounts/x:/mnt/b,.:/mnt/c \
 		sh -c 'cat /mnt/a/file /mnt/b/file /mnt/c/x/file'
 	[[ $output == $'content\ncontent\ncontent' ]] || fail "$output"
-	run_ok as_user sbatch --wait --quiet "${in_image[@]}" --chdir="$mine/x" --container-mounts=.:/mnt/a --output=out \
+	run_ok batch "${in_image[@]}" --chdir="$mine/x" --container-mounts=.:/mnt/a --output=out \
 		--wrap 'cat /mnt/a/file'
 	[[ $(<"$mine/x/out") == content ]]
 }

@@ -28,10 +28,8 @@ teardown() {
 	rm -rf "$mine" "$theirs"
 }
 
-# The host's mount table less what others may do meanwhile.
-host_mounts() { cut -d' ' -f3- /proc/1/mountinfo | sort; }
-
-job_ended() { [[ $(squeue --noheader --states=all --jobs="$1" --format=%T) =~ FAILED|COMPLETED ]]; }
+# The host's mount table, less what other clusters of this machine mount.
+host_mounts() { cut -d' ' -f3- /proc/1/mountinfo | grep -v /job-container/ | sort; }
 
 theirs_unchanged() {
 	run_ok find "$theirs" -mindepth 1 -printf '%P\n'

@@ -261,8 +261,11 @@ kill_at_fifo() {
 }
 
 interrupt_srun() {
-	local srun
-	srun=$(pgrep -u "$BROLGA_TEST_USER" -x srun --runstates RSD --oldest)
+	local pid srun
+	# The oldest of this cluster's: it has children of the same name.
+	for pid in $(pgrep -u "$BROLGA_TEST_USER" -x srun --runstates RSD | sort -rn); do
+		! grep -qzxF "SLURM_CONF=$SLURM_CONF" "/proc/$pid/environ" || srun=$pid
+	done
 	kill -INT "$srun"
 	sleep 0.3
 	kill -INT "$srun"

@@ -330,6 +330,42 @@ func TestLoopDeviceIsShared(t *testing.T) {
 	expectNoLoop(t, other.Name())
 }
 
+// TestAttachLoopTogether checks that helpers that start at the same moment do
+// not attach a device each.
+func TestAttachLoopTogether(t *testing.T) {
+	image := makeImage(t, imageTree)
+	lock := filepath.Join(t.TempDir(), "lock")
+	for range 5 {
+		const helpers = 16
+		start, devices := make(chan bool), make(chan *os.File, helpers)
+		for range helpers {
+			go func() {
+				<-start
+				device, err := attachLoop(image, lock)
+				if err != nil {
+					t.Error(err)
+				}
+				devices <- device
+			}()
+		}
+		close(start)
+		names, opened := map[string]bool{}, []*os.File{}
+		for range helpers {
+			if device := <-devices; device != nil {
+				names[device.Name()] = true
+				opened = append(opened, device)
+			}
+		}
+		for _, device := range opened {
+			device.Close()
+		}
+		expectNoLoop(t, image.Name())
+		if len(names) != 1 {
+			t.Errorf("%d helpers use %d devices; want one", helpers, len(names))
+		}
+	}
+}
+
 func TestMount(t *testing.T) {
 	image := makeImage(t, imageTree)
 	host := makeHost(t, []entry{
@@ -403,12 +439,12 @@ func TestMount(t *testing.T) {
 func TestMountDoesNotFollowTheHelper(t *testing.T) {
 	image := makeImage(t, imageTree)
 	secret := makeHost(t, []entry{{path: "secret/", mode: 0o700}})
-	open, err := os.Open(filepath.Join(secret, "secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer open.Close()
 	inRootfs(t, image, func(r *Rootfs) error {
+		open, err := os.Open(filepath.Join(secret, "secret"))
+		if err != nil {
+			return err
+		}
+		defer open.Close()
 		for _, source := range []string{
 			fmt.Sprintf("/proc/self/fd/%d", open.Fd()),
 			fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), open.Fd()),

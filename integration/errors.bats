@@ -153,7 +153,7 @@ nothing_half_written() {
 	spoil "$user_home/.cache/brolga/blobs/sha256/$hex"
 	run crun --container-image="$ref" sh -c 'echo ran'
 	if ((status != 0)); then
-		expect_match "brolga: error: get image $ref.*: layer sha256:$hex: "
+		expect_match "brolga: error: convert $ref.*: layer sha256:$hex: "
 		[[ $(grep -c 'brolga: error: ' <<<"$output") == 1 ]] || fail "$output"
 		[[ $(find "$store" -name '*.squashfs' | sort) == "$(grep squashfs <<<"$before")" ]]
 	fi
@@ -171,7 +171,7 @@ nothing_half_written() {
 	as_user brolga pull --quiet "$ref" >/dev/null
 	digest=$(digest_of "$ref")
 	mount -t tmpfs -o "size=512k,mode=0711,uid=$(id -u brolga),gid=$(id -g brolga)" brolga-store "$store"
-	fails_on_node "get image $ref@$digest: convert $ref@$digest: no space left in the store $store/sha256" \
+	fails_on_node "convert $ref@$digest: no space left in the store $store/sha256" \
 		--container-image="$ref"
 	expect_match 'brolga: hint: an administrator can make space with "brolga rmi --store"'
 	run_ok find "$store" -type f ! -path '*/lock/*'
@@ -242,7 +242,7 @@ nothing_half_written() {
 	submitted --container-image="$ref"
 	as_user brolga rmi "$ref"
 	curl -sSf -X DELETE "http://$BROLGA_TEST_REGISTRY/v2/errors/gone/manifests/$digest"
-	then_fails "get image $name@$digest: pull $name@$digest: the registry has no such image or tag"
+	then_fails "pull $name@$digest: the registry has no such image or tag"
 	nothing_half_written
 }
 

@@ -68,17 +68,15 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 	expect_match ' /mnt/noexec ro,nosuid,nodev,noexec'
 }
 
-@test "mounts: what is mounted below comes along, except with bind" {
+@test "mounts: what is mounted below comes along, and cannot be left out to see what it covers" {
 	mkdir "$mine/x/below"
 	mount -t tmpfs brolga-below "$mine/x/below"
 	touch "$mine/x/below/seen"
-	run crun "${in_image[@]}" --container-mounts="$mine/x:/mnt/r,$mine/x:/mnt/b:bind,$mine/x:/mnt/ro:ro" sh -c '
+	run crun "${in_image[@]}" --container-mounts="$mine/x:/mnt/r,$mine/x:/mnt/ro:ro" sh -c '
 		ls /mnt/r/below
-		ls -A /mnt/b/below
 		touch /mnt/ro/below/new'
 	umount "$mine/x/below"
 	expect_line seen
-	[[ $(grep -cx seen <<<"$output") == 1 ]] || fail "$output"
 	expect_match "touch: .*/mnt/ro/below/new.*: Read-only file system"
 }
 
@@ -145,6 +143,7 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 		/etc:/mnt:ro,rw|: "rw": source "rw" does not start with / or .
 		/etc:/mnt:suid|: "/etc:/mnt:suid": unknown flag "suid"; flags are separated by +
 		/etc:/mnt:dev|: "/etc:/mnt:dev": unknown flag "dev"; flags are separated by +
+		/etc:/mnt:bind|: "/etc:/mnt:bind": unknown flag "bind"; flags are separated by +
 		/etc:/mnt:ro+rw|: "/etc:/mnt:ro+rw": flags ro and rw contradict each other
 		/etc:/mnt:ro:rw|: "/etc:/mnt:ro:rw": want SRC[:DST[:FLAGS]]
 		/etc:/mnt,|: "": source is empty

@@ -135,13 +135,12 @@ func mountBinds(root *rootfs.Rootfs, mounts []specs.Mount) error {
 		}
 		has := func(option string) bool { return slices.Contains(m.Options, option) }
 		err := root.Mount(rootfs.Mount{
-			Source:       m.Source,
-			Target:       m.Destination,
-			AsUser:       has(spec.AsUser),
-			ReadOnly:     has("ro"),
-			NoExec:       has("noexec"),
-			NotRecursive: has("bind"),
-			Private:      has("private") || has("rprivate"),
+			Source:   m.Source,
+			Target:   m.Destination,
+			AsUser:   has(spec.AsUser),
+			ReadOnly: has("ro"),
+			NoExec:   has("noexec"),
+			Private:  has("private") || has("rprivate"),
 		})
 		if has(spec.Optional) && errors.Is(err, rootfs.ErrNoSource) {
 			continue

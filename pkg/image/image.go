@@ -62,7 +62,11 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 	}
 	g := getter{Source: s, ref: r, owner: owner, store: store.New(s.Config.Store, owner.UID)}
 	img, err := g.get(ctx)
-	if err != nil {
+	var told clientError
+	switch {
+	case errors.As(err, &told):
+		return store.Image{}, err // names the image already
+	case err != nil:
 		return store.Image{}, fmt.Errorf("get image %s: %w", r, err)
 	}
 	return img, nil
@@ -252,12 +256,17 @@ func passOn(err error) error {
 	if text == "" {
 		return err
 	}
-	passed := errors.New(text)
+	passed := clientError{text}
 	if hint == "" {
 		return passed
 	}
 	return fault.WithHint(passed, hint)
 }
+
+// clientError is what a brolga command said went wrong.
+type clientError struct{ text string }
+
+func (e clientError) Error() string { return e.text }
 
 const path = "PATH=/usr/local/bin:/usr/bin:/bin"
 

@@ -223,7 +223,7 @@ func TestGetFailures(t *testing.T) {
 	}{
 		{
 			name: "no such tag", ref: bad,
-			err: fmt.Sprintf("get image %s: pull %[1]s: the registry has no such image or tag", bad),
+			err: fmt.Sprintf("pull %s: the registry has no such image or tag", bad),
 		},
 		{
 			name: "no store", ref: good, spoil: func(c *Source) { c.Config.Store = "/no/such/store" },

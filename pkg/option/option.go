@@ -59,7 +59,7 @@ var Table = []Option{
 		Name: Mounts, Arg: "SRC[:DST[:FLAGS]][,...]",
 		Usage: "mount files or directories of the host",
 		Doc: "DST defaults to SRC. A relative SRC starts at the step's working directory. FLAGS are separated by `+`: " +
-			"`ro` or `rw` (default), `rbind` (default) or `bind`, `rslave` (default), `rprivate`, `nosuid`, `nodev`, `noexec`. " +
+			"`ro` or `rw` (default), `rbind` (always), `rslave` (default), `rprivate`, `nosuid`, `nodev`, `noexec`. " +
 			"A backslash makes a following comma, colon or backslash part of a path.",
 	},
 	{

@@ -68,7 +68,9 @@ func parseMount(entry string) (Mount, error) {
 // one may be given.
 var mountFlags = map[string]string{
 	"ro": "access", "rw": "access",
-	"bind": "bind", "rbind": "bind",
+	// Not "bind": without what is mounted there, a mount point would show what
+	// the host keeps below it, such as the /tmp that a job's own one covers.
+	"rbind": "bind",
 	"rslave": "propagation", "rprivate": "propagation", "slave": "propagation", "private": "propagation",
 	"nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec",
 }

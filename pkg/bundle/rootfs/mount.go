@@ -20,9 +20,9 @@ type Mount struct {
 	Source, Target string
 	// AsUser opens the source with the user's file-system identity.
 	AsUser bool
-	// ReadOnly, NoExec, Devices, NotRecursive and Private are the exceptions to
-	// read-write, exec, nodev, with what is mounted below, and slave.
-	ReadOnly, NoExec, Devices, NotRecursive, Private bool
+	// ReadOnly, NoExec, Devices and Private are the exceptions to
+	// read-write, exec, nodev and slave.
+	ReadOnly, NoExec, Devices, Private bool
 }
 
 // ErrNoSource means that a mount's source does not exist.
@@ -94,11 +94,7 @@ func (r *Rootfs) stage(source *os.File, m Mount, isDir bool) (string, error) {
 	if err := makeMountPoint(stage, isDir); err != nil {
 		return "", err
 	}
-	flags := uintptr(unix.MS_BIND | unix.MS_REC)
-	if m.NotRecursive {
-		flags = unix.MS_BIND
-	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), stage, "", flags, ""); err != nil {
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), stage, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return "", err
 	}
 	return stage, setAttributes(stage, m)
@@ -264,6 +260,10 @@ func makePath(dir *os.File, names []string, isDir bool) (*os.File, error) {
 		}
 		if at != dir {
 			at.Close()
+		}
+		if errors.Is(err, fs.ErrExist) {
+			// It was looked for and not found, so it is a link.
+			err = errors.New("it is a link to a place that the container lacks")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make mount point %s: %w", strings.Join(names, "/"), err)

@@ -404,7 +404,7 @@ func TestMount(t *testing.T) {
 		{"directory at a file", Mount{Source: "dir", Target: "/file"}, absent, "at /file: one is a directory, the other is not"},
 		{"file at a directory", Mount{Source: "file", Target: "/target"}, absent, "at /target: one is a directory, the other is not"},
 		{"below a file", Mount{Source: "dir", Target: "/file/x"}, absent, "resolve destination: "},
-		{"dangling link", Mount{Source: "dir", Target: "/dangling"}, absent, "make mount point dangling: file exists"},
+		{"dangling link", Mount{Source: "dir", Target: "/dangling"}, absent, "make mount point dangling: it is a link to a place that the container lacks"},
 		{"link to itself", Mount{Source: "dir", Target: "/loop"}, absent, "resolve destination: "},
 		{"link to the root", Mount{Source: "dir", Target: "/self"}, absent, "that is the container's root directory"},
 	} {
@@ -471,7 +471,6 @@ func TestMountFlags(t *testing.T) {
 		{m: Mount{ReadOnly: true}, want: "ro,nosuid,nodev", sub: "ro,nosuid,nodev", slave: true},
 		{m: Mount{NoExec: true}, want: "rw,nosuid,nodev,noexec", sub: "rw,nosuid,nodev,noexec", slave: true},
 		{m: Mount{Devices: true}, want: "rw,nosuid", sub: "rw,nosuid", slave: true},
-		{m: Mount{NotRecursive: true}, want: "rw,nosuid,nodev", slave: true},
 		{m: Mount{Private: true, ReadOnly: true, NoExec: true}, want: "ro,nosuid,nodev,noexec", sub: "ro,nosuid,nodev,noexec"},
 		{m: Mount{}, want: "ro,nosuid,nodev,noexec", sub: "rw,nosuid,nodev", slave: true, hostOption: unix.MS_RDONLY | unix.MS_NOEXEC},
 	} {

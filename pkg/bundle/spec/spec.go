@@ -138,7 +138,7 @@ func mounts(r request.Request, user identity.User) []specs.Mount {
 // otherwise, rbind, rslave, nosuid and nodev.
 func Bind(source, target string, options ...string) specs.Mount {
 	options = slices.Clone(options)
-	for _, group := range [][]string{{"rbind", "bind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev"}} {
+	for _, group := range [][]string{{"rbind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev"}} {
 		if !slices.ContainsFunc(group, func(o string) bool { return slices.Contains(options, o) }) {
 			options = append(options, group[0])
 		}

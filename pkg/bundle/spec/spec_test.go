@@ -84,7 +84,6 @@ func TestBind(t *testing.T) {
 	for _, tt := range []struct{ options, want []string }{
 		{nil, []string{"rbind", "rslave", "nosuid", "nodev"}},
 		{[]string{"ro"}, []string{"ro", "rbind", "rslave", "nosuid", "nodev"}},
-		{[]string{"bind"}, []string{"bind", "rslave", "nosuid", "nodev"}},
 		{[]string{"private", "nodev"}, []string{"private", "nodev", "rbind", "nosuid"}},
 		{[]string{AsUser, Optional, "rw"}, []string{AsUser, Optional, "rw", "rbind", "rslave", "nosuid", "nodev"}},
 	} {

@@ -52,23 +52,17 @@ func lockNode(path string) (release func(), err error) {
 	return func() { unix.Close(fd) }, nil
 }
 
-// findLoop looks for a device that is attached to image, or returns nil. Only
-// attached devices have the directory "loop" in sysfs.
+// findLoop looks for a device that is attached to image, or returns nil.
 func findLoop(image *os.File) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(image.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("stat image: %w", err)
 	}
-	attached, err := filepath.Glob("/sys/block/loop*/loop")
+	attached, err := attachedLoops()
 	if err != nil {
-		return nil, fmt.Errorf("list loop devices: %w", err)
+		return nil, err
 	}
-	for _, path := range attached {
-		name := filepath.Base(filepath.Dir(path))
-		number, err := strconv.ParseUint(strings.TrimPrefix(name, "loop"), 10, 20)
-		if err != nil {
-			continue
-		}
+	for _, number := range attached {
 		device, err := openLoop(number)
 		if err != nil {
 			continue // detached meanwhile
@@ -80,6 +74,33 @@ func findLoop(image *os.File) (*os.File, error) {
 		device.Close()
 	}
 	return nil, nil
+}
+
+// attachedLoops returns the numbers of the loop devices that are attached to
+// anything: those that have the directory "loop" in sysfs. A node may have
+// hundreds that are not.
+func attachedLoops() ([]uint64, error) {
+	const sysfs = "/sys/block"
+	dir, err := os.Open(sysfs)
+	if err != nil {
+		return nil, fmt.Errorf("list loop devices: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list loop devices: %w", err)
+	}
+	var attached []uint64
+	for _, name := range names {
+		digits, isLoop := strings.CutPrefix(name, "loop")
+		if !isLoop || unix.Access(filepath.Join(sysfs, name, "loop"), unix.F_OK) != nil {
+			continue
+		}
+		if number, err := strconv.ParseUint(digits, 10, 20); err == nil {
+			attached = append(attached, number)
+		}
+	}
+	return attached, nil
 }
 
 // loopServes tells whether the device reads the file that st describes, the way

@@ -70,7 +70,7 @@ var mountFlags = map[string]string{
 	"ro": "access", "rw": "access",
 	// Not "bind": without what is mounted there, a mount point would show what
 	// the host keeps below it, such as the /tmp that a job's own one covers.
-	"rbind": "bind",
+	"rbind":  "bind",
 	"rslave": "propagation", "rprivate": "propagation", "slave": "propagation", "private": "propagation",
 	"nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec",
 }

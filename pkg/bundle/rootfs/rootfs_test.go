@@ -79,12 +79,17 @@ func lay(t *testing.T, dir string, entries []entry) {
 	}
 }
 
-// makeImage makes a squashfs and returns it open.
-func makeImage(t *testing.T, entries []entry) *os.File {
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: mounts file systems")
 	}
+}
+
+// makeImage makes a squashfs and returns it open.
+func makeImage(t *testing.T, entries []entry) *os.File {
+	t.Helper()
+	needRoot(t)
 	program, err := exec.LookPath("mksquashfs")
 	if err != nil {
 		t.Skip("needs mksquashfs")
@@ -111,6 +116,7 @@ func makeImage(t *testing.T, entries []entry) *os.File {
 // makeHost makes a directory that all users can reach.
 func makeHost(t *testing.T, entries []entry) string {
 	t.Helper()
+	needRoot(t)
 	dir, err := os.MkdirTemp("", "rootfs-test")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -517,9 +523,7 @@ func mountTwo(dir string, flags uintptr) (string, error) {
 // TestSetAttributesByRemount checks the way of older kernels: flags that the
 // host has set must not get lost.
 func TestSetAttributesByRemount(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts file systems")
-	}
+	needRoot(t)
 	for _, tt := range []struct {
 		host uintptr
 		attr unix.MountAttr

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/task"
+)
+
+// nobody is a number that no account has.
+const nobody = 4294967000
+
+// TestServeRefuses checks that every task of a step that cannot have its
+// container is told why, and that Serve ends with the last of them.
+func TestServeRefuses(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes mount namespaces")
+	}
+	for _, tt := range []struct{ name, source string }{{"at once", "/tmp"}, {"with the first task", "./data"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			namespace, err := os.Open("/proc/self/ns/mnt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer namespace.Close()
+			e := &Engine{
+				Job: job.Job{Config: config.Default(), Request: request.Request{
+					Step: "5.0", UID: nobody,
+					Mounts: []request.Mount{{Mount: option.Mount{Source: tt.source, Target: "/data"}}},
+				}},
+				Began: time.Now(), Namespace: namespace,
+			}
+			served := make(chan error)
+			go func() { served <- e.Serve(t.Context(), task.Listen(fds[0])) }()
+			for range 3 {
+				if got := hello(t, fds[1]); !strings.HasPrefix(got, "error=find user 4294967000 on this node: ") || !strings.Contains(got, "\x00hint=") {
+					t.Errorf("a task is told %q; want the reason", got)
+				}
+			}
+			unix.Close(fds[1])
+			if err := <-served; err == nil || !strings.HasPrefix(err.Error(), "find user") {
+				t.Errorf("Serve = %v; want the reason, for the log", err)
+			}
+			unix.Close(fds[0])
+		})
+	}
+}
+
+// hello plays one task and returns the answer.
+func hello(t *testing.T, socket int) string {
+	t.Helper()
+	namespace, err := os.Open("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer namespace.Close()
+	cwd, err := os.Open(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cwd.Close()
+	rights := unix.UnixRights(int(namespace.Fd()), int(cwd.Fd()))
+	if err := unix.Sendmsg(socket, []byte("hello=1\x00"), rights, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 8192)
+	n, err := unix.Read(socket, answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer[:n])
+}
+
+// TestServeWithoutTasks checks that a step whose tasks never come is no error.
+func TestServeWithoutTasks(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	unix.Close(fds[1])
+	e := &Engine{Job: job.Job{Request: request.Request{UID: nobody, Mounts: []request.Mount{{Mount: option.Mount{Source: "."}}}}}}
+	if err := e.Serve(t.Context(), task.Listen(fds[0])); err != nil {
+		t.Errorf("Serve = %v; want no error", err)
+	}
+}
+
+func TestAbsolute(t *testing.T) {
+	mount := func(source string) request.Mount {
+		return request.Mount{Mount: option.Mount{Source: source, Target: "/t"}}
+	}
+	given := []request.Mount{mount("/a"), mount("."), mount("./b"), mount("../c")}
+	var got []string
+	for _, m := range absolute(given, "/home/ada") {
+		got = append(got, m.Source)
+	}
+	if want := []string{"/a", "/home/ada", "/home/ada/b", "/home/c"}; !slices.Equal(got, want) {
+		t.Errorf("absolute = %q; want %q", got, want)
+	}
+	if given[1].Source != "." {
+		t.Error("absolute changes its argument")
+	}
+}
+
+func TestLookUp(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Skip("the user of the test has no account")
+	}
+	uid, _ := strconv.ParseUint(me.Uid, 10, 32)
+	o, err := lookUp(request.Request{UID: uint32(uid), GID: 0, Groups: []uint32{0, nobody}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.User.Name != me.Username || o.User.Home != me.HomeDir || o.account.Shell != "/bin/sh" {
+		t.Errorf("lookUp = %+v; want %s", o, me.Username)
+	}
+	// Groups that the node does not know have no name, but are kept as numbers.
+	if len(o.groups) != 2 || o.groups[0].Name != "root" || !slices.Equal(o.User.Groups, []uint32{0, nobody}) {
+		t.Errorf("lookUp = %+v; want the known groups named", o)
+	}
+	if _, err := lookUp(request.Request{UID: nobody}); err == nil || fault.Hint(err) == "" {
+		t.Errorf("lookUp of an unknown user = %v; want an error with a hint", err)
+	}
+}
+
+func TestLaps(t *testing.T) {
+	began := time.Now().Add(-time.Second)
+	l := laps{last: began}
+	l.add("first")
+	l.add("second")
+	got := l.records(began)
+	if len(got) != 1 || got[0].Key != "debug" || !strings.HasPrefix(got[0].Value, "container ready in 1") ||
+		!strings.Contains(got[0].Value, ": first 1") || !strings.Contains(got[0].Value, " ms, second ") {
+		t.Errorf("records = %q", got)
+	}
+}
+
+func TestEnded(t *testing.T) {
+	other := errors.New("test")
+	if err := ended(io.EOF); err != nil {
+		t.Errorf("ended(EOF) = %v; want nil", err)
+	}
+	if err := ended(other); err != other {
+		t.Errorf("ended = %v; want it unchanged", err)
+	}
+}

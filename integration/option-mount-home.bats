@@ -70,3 +70,8 @@ home_is_not_there() {
 	given BROLGA_CONTAINER_MOUNT_HOME=
 	refused 'BROLGA_CONTAINER_MOUNT_HOME=: want 1 or 0' "${in_image[@]}"
 }
+
+@test "mount-home: a preference in the environment leaves steps without a container alone" {
+	run_ok as_user env BROLGA_CONTAINER_MOUNT_HOME=0 srun echo on the host
+	[[ $output == 'on the host' ]] || fail "$output"
+}

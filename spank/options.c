@@ -11,7 +11,8 @@
 
 /*
  * One row: the option, its argument (NULL for a flag), its help text and the
- * environment variable that does the same (NULL if there is none).
+ * environment variable that asks for a container by itself (NULL for those that
+ * only say how it shall be; the library reads them).
  */
 static const struct {
 	const char *name;
@@ -81,7 +82,7 @@ static bool variable_is_set(spank_t sp, const char *name)
 	return rc == ESPANK_SUCCESS || rc == ESPANK_NOSPACE;
 }
 
-/* Tells whether a variable of the table asks for a container. */
+/* Tells whether the environment asks for a container. */
 bool options_in_environment(spank_t sp)
 {
 	for (size_t i = 0; i < COUNT(table); i++)

@@ -126,6 +126,9 @@ static void environment_of_the_process(void)
 		CHECK(options_in_environment(NULL));
 		unsetenv(table[i].variable);
 	}
+	/* A preference does not ask for a container. */
+	setenv("BROLGA_CONTAINER_MOUNT_HOME", "0", 1);
+	CHECK(!options_in_environment(NULL));
 	fake.context = S_CTX_ALLOCATOR;
 	setenv("BROLGA_CONTAINER_IMAGE", "ubuntu", 1);
 	CHECK(options_in_environment(NULL));

@@ -35,9 +35,19 @@ func cTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "/* SPDX-License-Identifier: Apache-2.0 */\n/* %s */\n", notice)
 	for _, o := range option.Table {
-		fmt.Fprintf(&b, "{ %s, %s, %s, %s },\n", quote(o.Name), orNull(o.Arg), quote(o.Usage), orNull(o.EnvName()))
+		fmt.Fprintf(&b, "{ %s, %s, %s, %s },\n", quote(o.Name), orNull(o.Arg), quote(o.Usage), orNull(asks(o)))
 	}
 	return b.String()
+}
+
+// asks returns the variable that asks for a container by itself. The others are
+// preferences, which a user may set for good without wanting a container each
+// time.
+func asks(o option.Option) string {
+	if o.Name != option.Image {
+		return ""
+	}
+	return o.EnvName()
 }
 
 func orNull(s string) string {
@@ -70,7 +80,8 @@ func page() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<!-- SPDX-License-Identifier: Apache-2.0 -->\n<!-- %s -->\n\n# Options\n\n", notice)
 	b.WriteString("All options are options of `srun`, `sbatch` and `salloc`. Each can be set by its variable as well; " +
-		"the command line wins. Of an option given twice the last counts.\n")
+		"the command line wins. Of an option given twice the last counts. Only the image's variable asks for a " +
+		"container; the others are preferences for steps that have one.\n")
 	for _, o := range option.Table {
 		fmt.Fprintf(&b, "\n## `%s`\n\n%s.\n", synopsis(o), strings.ToUpper(o.Usage[:1])+o.Usage[1:])
 		if o.Doc != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +45,9 @@ func (r *Rootfs) MountDev(patterns []string) error {
 	if err := fillDev(dev); err != nil {
 		return fmt.Errorf("lay out /dev: %w", err)
 	}
+	if err := r.addHostDevices(dev, patterns); err != nil {
+		return err
+	}
 	root, err := os.OpenFile(dev, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("open /dev: %w", err)
@@ -55,7 +59,7 @@ func (r *Rootfs) MountDev(patterns []string) error {
 	if err := r.show(dev, "/dev", true); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
-	return r.showHostDevices(patterns)
+	return nil
 }
 
 func fillDev(dev string) error {
@@ -73,28 +77,34 @@ func fillDev(dev string) error {
 			return err
 		}
 	}
-	for _, name := range shared {
-		if err := os.Mkdir(filepath.Join(dev, name), 0o755); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-func (r *Rootfs) showHostDevices(patterns []string) error {
-	var errs []error
+// addHostDevices mounts what is the host's into dev, which nobody can reach yet.
+func (r *Rootfs) addHostDevices(dev string, patterns []string) error {
+	mounts := []Mount{}
 	for _, name := range shared {
-		path := filepath.Join("/dev", name)
-		err := r.Mount(Mount{Source: path, Target: path, NoExec: true, Devices: name == "pts"})
-		if !errors.Is(err, ErrNoSource) {
-			errs = append(errs, err)
-		}
+		mounts = append(mounts, Mount{Source: filepath.Join("/dev", name), Devices: name == "pts"})
 	}
 	for _, pattern := range patterns {
 		paths, err := filepath.Glob(pattern)
-		errs = append(errs, err)
+		if err != nil {
+			return fmt.Errorf("find devices %s: %w", pattern, err)
+		}
 		for _, path := range paths {
-			errs = append(errs, r.Mount(Mount{Source: path, Target: path, NoExec: true, Devices: true}))
+			mounts = append(mounts, Mount{Source: path, Devices: true})
+		}
+	}
+	var errs []error
+	for _, m := range mounts {
+		m.NoExec = true
+		at := filepath.Join(dev, strings.TrimPrefix(m.Source, "/dev/"))
+		err := os.MkdirAll(filepath.Dir(at), 0o755)
+		if err == nil {
+			_, err = r.prepare(m, at)
+		}
+		if err != nil && !errors.Is(err, ErrNoSource) {
+			errs = append(errs, fmt.Errorf("mount %s: %w", m.Source, err))
 		}
 	}
 	return errors.Join(errs...)

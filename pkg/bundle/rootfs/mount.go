@@ -30,23 +30,39 @@ var ErrNoSource = errors.New("no such file or directory on this node")
 
 // Mount makes one mount. The error wraps [ErrNoSource] where that is the reason.
 func (r *Rootfs) Mount(m Mount) error {
-	source, err := r.openSource(m)
+	r.made++
+	stage := filepath.Join(r.dir, "stage", fmt.Sprint(r.made))
+	isDir, err := r.prepare(m, stage)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
+	if err := r.show(stage, m.Target, isDir); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+	}
+	return nil
+}
+
+// prepare mounts the source at a place out of anyone's reach, which it makes,
+// and gives that mount, and those below it, their flags. It tells whether the
+// source is a directory.
+func (r *Rootfs) prepare(m Mount, at string) (isDir bool, err error) {
+	source, err := r.openSource(m)
+	if err != nil {
+		return false, err
 	}
 	defer source.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(source.Fd()), &st); err != nil {
-		return fmt.Errorf("mount %s: %w", m.Source, err)
+		return false, err
 	}
-	stage, err := r.stage(source, m, st.Mode&unix.S_IFMT == unix.S_IFDIR)
-	if err != nil {
-		return fmt.Errorf("mount %s: %w", m.Source, err)
+	isDir = st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if err := makeMountPoint(at, isDir); err != nil {
+		return false, err
 	}
-	if err := r.show(stage, m.Target, st.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
-		return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return false, err
 	}
-	return nil
+	return isDir, setAttributes(at, m)
 }
 
 func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
@@ -84,20 +100,6 @@ func openNoMagic(path string) (*os.File, error) {
 		}
 		return nil, err
 	}
-}
-
-// stage mounts source at a place of its own and gives that mount, and those
-// below it, their flags. The flags are there before anyone can reach it.
-func (r *Rootfs) stage(source *os.File, m Mount, isDir bool) (string, error) {
-	r.made++
-	stage := filepath.Join(r.dir, "stage", fmt.Sprint(r.made))
-	if err := makeMountPoint(stage, isDir); err != nil {
-		return "", err
-	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), stage, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return "", err
-	}
-	return stage, setAttributes(stage, m)
 }
 
 func makeMountPoint(path string, isDir bool) error {
@@ -206,16 +208,16 @@ func (r *Rootfs) openTarget(target string, isDir bool) (*os.File, error) {
 
 // openDeepest opens the destination, or the deepest directory on the way to it
 // that exists; missing are the names below that.
-func (r *Rootfs) openDeepest(target string) (handle *os.File, missing []string, err error) {
+func (r *Rootfs) openDeepest(target string) (deepest *os.File, missing []string, err error) {
 	for path := target; ; path = filepath.Dir(path) {
-		err := r.user.Do(func() (err error) {
-			handle, err = pathrs.OpenatInRoot(r.root, path)
-			return err
-		})
+		// The image may have directories only root can pass. What lies behind
+		// one of the host's is the user's to know or not.
+		handle, err := r.openInOverlay(path)
 		if errors.Is(err, fs.ErrPermission) {
-			// The image may have directories only root can pass. What lies behind
-			// one of the host's is not told.
-			handle, err = r.openInOverlay(path)
+			err = r.user.Do(func() (err error) {
+				handle, err = pathrs.OpenatInRoot(r.root, path)
+				return err
+			})
 		}
 		if err == nil {
 			return handle, missing, nil
@@ -227,7 +229,8 @@ func (r *Rootfs) openDeepest(target string) (handle *os.File, missing []string, 
 	}
 }
 
-// openInOverlay opens a path that does not lead into anything mounted there.
+// openInOverlay opens a path that does not lead into anything mounted there; one
+// that does is refused as if it were forbidden.
 func (r *Rootfs) openInOverlay(path string) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -38,5 +39,16 @@ func prepare(c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return job.Job{Config: cfg, ConfigPath: path, Request: r, Env: c.step.Env}.Marshal()
+	owner, groups, err := account.LookUp(r.UID, r.GID, r.Groups)
+	if err != nil {
+		return nil, err
+	}
+	return job.Job{
+		Config:     cfg,
+		ConfigPath: path,
+		Request:    r,
+		Account:    owner,
+		Groups:     groups,
+		Env:        c.step.Env,
+	}.Marshal()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
@@ -92,7 +93,6 @@ func absolute(mounts []request.Mount, dir string) []request.Mount {
 type built struct {
 	container *container.Container
 	bundle    *bundle.Bundle
-	owner     *owner
 	log       []wire.Record
 }
 
@@ -123,15 +123,11 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	laps := laps{last: e.Began}
 	laps.add("thread")
-	owner, err := lookUp(e.Job.Request)
-	if err != nil {
-		return nil, err
-	}
-	laps.add("owner")
+	user := e.user()
 	img, err := image.Get(ctx, image.Source{
 		Config:     e.Job.Config,
 		ConfigPath: e.Job.ConfigPath,
-		User:       owner.User,
+		User:       user,
 		Env:        e.Job.Env,
 	}, e.Job.Request.Image)
 	if err != nil {
@@ -151,9 +147,9 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		},
 		Passwd:  img.Meta.Passwd,
 		Group:   img.Meta.Group,
-		User:    owner.User,
-		Account: owner.account,
-		Groups:  owner.groups,
+		User:    user,
+		Account: e.Job.Account,
+		Groups:  e.Job.Groups,
 		Hooks:   hooks,
 	})
 	if err != nil {
@@ -165,7 +161,13 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		return nil, err
 	}
 	laps.add("container")
-	return &built{c, b, owner, laps.records(e.Began)}, nil
+	return &built{c, b, laps.records(e.Began)}, nil
+}
+
+// user is the job's user.
+func (e *Engine) user() identity.User {
+	r, a := e.Job.Request, e.Job.Account
+	return identity.User{UID: r.UID, GID: r.GID, Groups: r.Groups, Name: a.Name, Home: a.Home}
 }
 
 // answer lets all tasks in, or tells them why it cannot.
@@ -191,7 +193,7 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 	if err != nil {
 		return nil, err
 	}
-	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, b.owner.User, e.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, e.user(), e.Job.Env, first.Cwd)
 	if err != nil {
 		return nil, err
 	}

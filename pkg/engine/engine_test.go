@@ -6,9 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
@@ -43,8 +40,10 @@ func TestServeRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer namespace.Close()
+			site := config.Default()
+			site.StoreOwner = "no-such-user"
 			e := &Engine{
-				Job: job.Job{Config: config.Default(), Request: request.Request{
+				Job: job.Job{Config: site, Request: request.Request{
 					Step: "5.0", UID: nobody,
 					Mounts: []request.Mount{{Mount: option.Mount{Source: tt.source, Target: "/data"}}},
 				}},
@@ -53,12 +52,12 @@ func TestServeRefuses(t *testing.T) {
 			served := make(chan error)
 			go func() { served <- e.Serve(t.Context(), task.Listen(fds[0])) }()
 			for range 3 {
-				if got := hello(t, fds[1]); !strings.HasPrefix(got, "error=find user 4294967000 on this node: ") || !strings.Contains(got, "\x00hint=") {
+				if got := hello(t, fds[1]); !strings.HasPrefix(got, "error=get image /: look up store_owner: ") || !strings.Contains(got, "\x00hint=") {
 					t.Errorf("a task is told %q; want the reason", got)
 				}
 			}
 			unix.Close(fds[1])
-			if err := <-served; err == nil || !strings.HasPrefix(err.Error(), "find user") {
+			if err := <-served; err == nil || !strings.HasPrefix(err.Error(), "get image") {
 				t.Errorf("Serve = %v; want the reason, for the log", err)
 			}
 			unix.Close(fds[0])
@@ -119,28 +118,6 @@ func TestAbsolute(t *testing.T) {
 	}
 	if given[1].Source != "." {
 		t.Error("absolute changes its argument")
-	}
-}
-
-func TestLookUp(t *testing.T) {
-	me, err := user.Current()
-	if err != nil {
-		t.Skip("the user of the test has no account")
-	}
-	uid, _ := strconv.ParseUint(me.Uid, 10, 32)
-	o, err := lookUp(request.Request{UID: uint32(uid), GID: 0, Groups: []uint32{0, nobody}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o.User.Name != me.Username || o.User.Home != me.HomeDir || o.account.Shell != "/bin/sh" {
-		t.Errorf("lookUp = %+v; want %s", o, me.Username)
-	}
-	// Groups that the node does not know have no name, but are kept as numbers.
-	if len(o.groups) != 2 || o.groups[0].Name != "root" || !slices.Equal(o.User.Groups, []uint32{0, nobody}) {
-		t.Errorf("lookUp = %+v; want the known groups named", o)
-	}
-	if _, err := lookUp(request.Request{UID: nobody}); err == nil || fault.Hint(err) == "" {
-		t.Errorf("lookUp of an unknown user = %v; want an error with a hint", err)
 	}
 }
 

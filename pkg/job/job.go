@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
@@ -20,6 +21,11 @@ type Job struct {
 	// ConfigPath is the file Config was read from, for the commands the helper
 	// starts; empty for the defaults.
 	ConfigPath string
+	// Account and Groups are what the node knows of the job's user. The library
+	// asks, because slurmstepd has the node's name services loaded; the helper
+	// is a static program without them.
+	Account account.User
+	Groups  []account.Group
 	// Env is the step's environment.
 	Env []string
 }

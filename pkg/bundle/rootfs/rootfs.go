@@ -96,6 +96,22 @@ func (r *Rootfs) mountImage(image *os.File, lock string) error {
 	if err := unix.Mount(source, filepath.Join(r.dir, "lower"), "squashfs", flags, ""); err != nil {
 		return fmt.Errorf("mount image %s: %w", image.Name(), err)
 	}
+	return limitReadahead(device)
+}
+
+// readahead is how much of a file the kernel reads when a program touches a page
+// of it: 128 KiB, the kernel's own default and one block of our squashfs. A loop
+// device takes the value of what its file lies on, which for large storage is
+// megabytes, and all of that would have to be decompressed before the program
+// goes on: importing numpy took a quarter longer with 2.5 MiB.
+const readahead = 128 << 10
+
+// limitReadahead must follow mount(2), which sets the value anew (ioctl_list(2),
+// BLKRASET, in sectors).
+func limitReadahead(device *os.File) error {
+	if err := unix.IoctlSetInt(int(device.Fd()), unix.BLKRASET, readahead/512); err != nil {
+		return fmt.Errorf("set readahead of the loop device: %w", err)
+	}
 	return nil
 }
 

@@ -219,6 +219,9 @@ func (r *Rootfs) openDeepest(target string) (deepest *os.File, missing []string,
 				return err
 			})
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = unix.EACCES // the names on the way are in the message already
+		}
 		if err == nil {
 			return handle, missing, nil
 		}

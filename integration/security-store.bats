@@ -100,7 +100,7 @@ digest_of() { as_user brolga images --json | jq -r --arg ref "$1" '.[] | select(
 	log_in
 	ref=$(private_image)
 	run_ok crun --container-image="$ref" cat /stamp
-	stamp=$output
+	stamp=${lines[-1]}
 	log_out
 	run_fails as_other crun --container-image="$ref" cat /stamp
 	expect_match 'brolga: error: pull .*denied|brolga: error: pull .*(credentials|login|unauthorized)'
@@ -137,7 +137,7 @@ pin_variable() { sed -n 's/.*PinVariable *= "\(.*\)"/\1/p' "$repo/pkg/option/opt
 @test "store: a public image in it runs for another user without fetching a layer" {
 	ref=$(fresh_image)
 	run_ok crun --container-image="$ref" cat /stamp
-	stamp=$output
+	stamp=${lines[-1]}
 	as_other forget_cache
 	mark_logs
 	count_conversions

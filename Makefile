@@ -20,8 +20,7 @@ GOBUILD     = $(GO) build -trimpath -buildvcs=false -ldflags "-s -w $(1) \
 	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.Version=$(VERSION)"
 CFLAGS     ?= -O2 -g
 CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
-CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\" \
-	-DBROLGA_VERSION=\"$(VERSION)\"
+CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\"
 # plugin.map decides what is visible: -fvisibility=hidden would also hide the
 # names SPANK_PLUGIN makes. Slurm has the symbols that are missing: no -z,defs.
 HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2

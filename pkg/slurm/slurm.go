@@ -52,10 +52,13 @@ func stepName(id uint32) string {
 	return strconv.FormatUint(uint64(id), 10)
 }
 
-// Getenv returns the value of a variable of the step; of a variable set twice
-// the first, as getenv(3) does.
-func (s Step) Getenv(name string) (string, bool) {
-	for _, entry := range s.Env {
+// Getenv returns the value of a variable of the step.
+func (s Step) Getenv(name string) (string, bool) { return Getenv(s.Env, name) }
+
+// Getenv returns the value of a variable in an environment, as NAME=VALUE; of a
+// variable set twice the first, as getenv(3) does.
+func Getenv(env []string, name string) (string, bool) {
+	for _, entry := range env {
 		if v, ok := strings.CutPrefix(entry, name+"="); ok {
 			return v, true
 		}

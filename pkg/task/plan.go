@@ -43,7 +43,7 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 	var plan []wire.Record
 	keep := map[string]bool{}
 	for _, e := range edits {
-		if e.Value == nil && has(step, e.Name) {
+		if _, ok := slurm.Getenv(step, e.Name); ok && e.Value == nil {
 			keep[e.Name] = true
 		}
 	}
@@ -60,15 +60,6 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 		}
 	}
 	return plan
-}
-
-func has(env []string, name string) bool {
-	for _, entry := range env {
-		if strings.HasPrefix(entry, name+"=") {
-			return true
-		}
-	}
-	return false
 }
 
 // workdir decides where tasks start: where the user said; else in the step's

@@ -87,16 +87,24 @@ func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
 // /proc/self/fd/3, which is a file this process has open and not one that the
 // user reached.
 func openNoMagic(path string) (*os.File, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	f, err := openPath(unix.AT_FDCWD, path, unix.RESOLVE_NO_MAGICLINKS)
+	if errors.Is(err, unix.ENOSYS) { // before Linux 5.6
+		return os.OpenFile(path, unix.O_PATH, 0)
+	}
+	return f, err
+}
+
+// openPath opens a path (O_PATH) below dir under the restrictions of resolve
+// (openat2(2)).
+func openPath(dir int, path string, resolve uint64) (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve}
 	for {
-		fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+		fd, err := unix.Openat2(dir, path, &how)
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), path), nil
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
 			continue
-		case errors.Is(err, unix.ENOSYS): // before Linux 5.6
-			return os.OpenFile(path, unix.O_PATH, 0)
 		}
 		return nil, err
 	}
@@ -235,22 +243,12 @@ func (r *Rootfs) openDeepest(target string) (deepest *os.File, missing []string,
 // openInOverlay opens a path that does not lead into anything mounted there; one
 // that does is refused as if it were forbidden.
 func (r *Rootfs) openInOverlay(path string) (*os.File, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	const inside = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
+	f, err := openPath(int(r.root.Fd()), path, inside)
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOSYS) { // the latter before Linux 5.6
+		return nil, unix.EACCES
 	}
-	for {
-		fd, err := unix.Openat2(int(r.root.Fd()), path, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
-			continue
-		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENOSYS): // before Linux 5.6
-			return nil, unix.EACCES
-		}
-		return nil, err
-	}
+	return f, err
 }
 
 // makePath makes directories below dir, the last name as a file unless isDir,

@@ -25,7 +25,7 @@ need_root() {
 
 need_tools() {
 	local tool
-	for tool in slurmctld slurmd srun munged docker-registry htpasswd mmdebstrap umoci skopeo jq curl ss; do
+	for tool in slurmctld slurmd srun munged docker-registry htpasswd mmdebstrap tar2sqfs umoci skopeo jq curl ss; do
 		command -v "$tool" >/dev/null || die "no $tool here: run \"scripts/deps\" first"
 	done
 }

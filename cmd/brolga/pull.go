@@ -32,6 +32,9 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
+	if r.IsLocal() {
+		return fmt.Errorf("pull %s: files and directories are not supported yet by this version", r)
+	}
 	if *cache == "" {
 		if *cache, err = cacheDir(conf); err != nil {
 			return err

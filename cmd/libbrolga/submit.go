@@ -79,7 +79,7 @@ func pull(cfg config.Config, path string, image ref.Ref, env []string) (string, 
 	if path != "" {
 		argv = append(argv, "--config", path)
 	}
-	pid, err := syscall.ForkExec(cfg.Client, append(argv, image.String()), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(cfg.Client, append(argv, image.Argument()), &syscall.ProcAttr{
 		Env:   env,
 		Files: []uintptr{0, input.Fd(), 2},
 	})

@@ -201,7 +201,7 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: not done after %s", r, limit))
 	defer cancel()
 	return g.client(ctx, command.Cmd{
-		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--cache", g.cache(), r.String()),
+		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--cache", g.cache(), r.Argument()),
 		Env:      g.userEnv(),
 		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
 	})

@@ -143,6 +143,9 @@ func (r *Request) resolveImage(o option.Set, s slurm.Step) error {
 	if err != nil {
 		return fmt.Errorf("--%s: %w", option.Image, err)
 	}
+	if image.IsLocal() {
+		return fmt.Errorf("--%s: %s: files and directories are not supported yet by this version", option.Image, image)
+	}
 	r.Image = pinned(image, s)
 	return nil
 }
@@ -155,15 +158,11 @@ func pinned(image ref.Ref, s slurm.Step) ref.Ref {
 	if !ok || image.Digest != "" {
 		return image
 	}
-	name, digest, ok := strings.Cut(pin, "@")
-	if !ok || name != image.String() {
-		return image
+	digest, ok := strings.CutPrefix(pin, image.String()+"@")
+	if ok && ref.IsDigest(digest) {
+		image.Digest = digest
 	}
-	with, err := ref.Parse(name + "@" + digest)
-	if err != nil {
-		return image
-	}
-	return with
+	return image
 }
 
 func (r *Request) resolveMounts(c config.Config, o option.Set) error {

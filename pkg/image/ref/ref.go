@@ -11,35 +11,68 @@
 //
 //	[docker://][USER@]REGISTRY#IMAGE[:TAG]
 //
-// USER is dropped: credentials are chosen by registry, from the user's Docker
-// configuration.
+// USER chooses among the credentials for that registry; it is no part of the
+// image's name. And it accepts what is in files, in the words of skopeo:
 //
-// A [Ref] holds only characters of this grammar, so it is safe to print and to
-// put in a URL. Names that begin with a scheme such as oci: or look like a path
-// are recognised and refused by what they are. The package is linked into
-// slurmstepd and does no input or output.
+//	oci:DIR[:REF]              an OCI image layout
+//	oci-archive:FILE[:REF]     the same as a tar file
+//	docker-archive:FILE[:REF]  what docker save and podman save write
+//	dir:PATH                   a root directory
+//	/FILE, ./FILE, ../FILE     a squashfs
+//
+// A path ends at its first colon, if a REF may follow. @DIGEST may end all of
+// these except for directories: it is what the source must contain.
+//
+// A [Ref] has no control characters, so it is safe to print; without a path it
+// is also safe to put in a URL. Names that other programs know, or that look
+// like a file, are refused with a hint. The package is linked into slurmstepd
+// and does no input or output.
 package ref
 
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
-// Ref names an image in a registry. The zero Ref names none.
+// Kind is where an image comes from.
+type Kind string
+
+// The kinds of image. [Registry] is the zero value.
+const (
+	Registry      Kind = ""
+	OCI           Kind = "oci"
+	OCIArchive    Kind = "oci-archive"
+	DockerArchive Kind = "docker-archive"
+	Directory     Kind = "dir"
+	Squashfs      Kind = "squashfs" // has no prefix: it is a path
+)
+
+// Ref names an image. The zero Ref names none.
 type Ref struct {
-	Registry   string // host or host:port, such as docker.io
-	Repository string // such as library/ubuntu
-	Tag        string // may be empty when there is a digest
+	Kind Kind `json:",omitempty"`
+	// User chooses among the credentials for the registry; it is no part of the
+	// image's name.
+	User string `json:",omitempty"`
+
+	Registry   string // host or host:port, such as docker.io; of this kind only
+	Repository string // such as library/ubuntu; likewise
+	Tag        string // may be empty when there is a digest or a path
 	Digest     string // sha256:HEX, or empty
+
+	Path string `json:",omitempty"` // of a file or directory
 }
 
-// String returns the canonical form, REGISTRY/REPOSITORY[:TAG][@DIGEST]. [Parse]
-// gives the same Ref for it.
+// String returns the canonical form, without User: [REGISTRY/REPOSITORY[:TAG] or
+// a path with what stands around it, and @DIGEST. [Parse] gives the same Ref for
+// it, less User.
 func (r Ref) String() string {
 	if r.Digest == "" {
 		return r.Name()
@@ -47,13 +80,44 @@ func (r Ref) String() string {
 	return r.Name() + "@" + r.Digest
 }
 
-// Name returns the canonical form without the digest.
+// Argument returns the form in which another program is told the name: [Parse]
+// gives the same Ref for it, User included.
+func (r Ref) Argument() string {
+	if r.User == "" {
+		return r.String()
+	}
+	return r.User + "@" + strings.Replace(r.String(), "/", "#", 1)
+}
+
+// Name returns the canonical form without User and digest.
 func (r Ref) Name() string {
-	name := r.Registry + "/" + r.Repository
+	var name string
+	switch r.Kind {
+	case Registry:
+		name = r.Registry + "/" + r.Repository
+	case Squashfs:
+		name = r.Path
+	default:
+		name = string(r.Kind) + ":" + r.Path
+	}
 	if r.Tag != "" {
 		name += ":" + r.Tag
 	}
 	return name
+}
+
+// IsLocal says whether the image is in a file or directory, at Path.
+func (r Ref) IsLocal() bool { return r.Kind != Registry }
+
+// IsRelative says whether the image's place depends on a working directory.
+func (r Ref) IsRelative() bool { return r.IsLocal() && !filepath.IsAbs(r.Path) }
+
+// In returns r with a relative path resolved from the directory dir.
+func (r Ref) In(dir string) Ref {
+	if r.IsRelative() {
+		r.Path = filepath.Join(dir, r.Path)
+	}
+	return r
 }
 
 const (
@@ -69,6 +133,10 @@ var (
 	hostMatches      = matcher(`^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$`)
 	componentMatches = matcher(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$`)
 	tagMatches       = matcher(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	// Robot accounts have names such as $oauthtoken and robot$group+name, people
+	// also mail addresses. A name that began like a path or an option would not
+	// be read back.
+	userMatches = matcher(`^[A-Za-z0-9$_](?:[A-Za-z0-9$_.@+=~!-]*[A-Za-z0-9$_])?$`)
 )
 
 // maxTag is the length of a tag, as registries have it.
@@ -84,11 +152,68 @@ func Parse(value string) (Ref, error) {
 	if err := refuse(value); err != nil {
 		return Ref{}, err
 	}
-	r, err := parse(strings.TrimPrefix(value, "docker://"))
+	r, err := parse(value)
 	if err != nil {
 		return Ref{}, fmt.Errorf("image name %q: %w", value, err)
 	}
 	return r, nil
+}
+
+// parse chooses the grammar.
+func parse(value string) (Ref, error) {
+	for _, kind := range []Kind{OCI, OCIArchive, DockerArchive, Directory} {
+		if rest, ok := strings.CutPrefix(value, string(kind)+":"); ok {
+			return parseLocal(kind, rest)
+		}
+	}
+	if isPath(value) {
+		return parseLocal(Squashfs, value)
+	}
+	return parseRegistry(strings.TrimPrefix(value, "docker://"))
+}
+
+// isPath says whether s can only be meant as the name of a file.
+func isPath(s string) bool {
+	return strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../")
+}
+
+// maxPath is the length of a path, as Linux has it.
+const maxPath = 4095
+
+// parseLocal reads what follows the prefix of a file or directory.
+func parseLocal(kind Kind, s string) (Ref, error) {
+	r := Ref{Kind: kind, Path: s}
+	if kind != Directory {
+		if i := strings.LastIndexByte(s, '@'); i >= 0 && IsDigest(s[i+1:]) {
+			r.Path, r.Digest = s[:i], s[i+1:]
+		}
+	}
+	if kind != Directory && kind != Squashfs {
+		r.Path, r.Tag, _ = strings.Cut(r.Path, ":")
+		if strings.HasSuffix(s, ":") {
+			return Ref{}, errors.New("the name of the image in it is missing after the colon")
+		}
+	}
+	switch {
+	case r.Path == "":
+		return Ref{}, errors.New("the path is missing")
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return Ref{}, errors.New("control characters in a path")
+	case len(s) > maxPath:
+		return Ref{}, fmt.Errorf("the path is longer than %d bytes", maxPath)
+	}
+	r.Path = clean(kind, r.Path)
+	return r, nil
+}
+
+// clean makes a path canonical. That of a squashfs keeps what shows that it is
+// one.
+func clean(kind Kind, path string) string {
+	path = filepath.Clean(path)
+	if kind == Squashfs && !isPath(path) {
+		path = "./" + path
+	}
+	return path
 }
 
 // IsDigest says whether s is a digest, sha256: and 64 lower-case hexadecimal
@@ -98,19 +223,35 @@ func IsDigest(s string) bool {
 	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
 }
 
-// schemes are beginnings of names that other programs know, and that must not
-// be taken for a repository of that name.
-var schemes = []struct{ prefix, what string }{
-	{"oci:", "OCI layouts"},
-	{"oci-archive:", "OCI archives"},
-	{"docker-archive:", "Docker archives"},
-	{"dir:", "image directories"},
-	{"docker-daemon:", "images of a Docker daemon"},
-	{"dockerd://", "images of a Docker daemon"},
-	{"podman://", "images of podman"},
-	{"containers-storage:", "images of podman"},
-	{"http://", "web addresses"},
-	{"https://", "web addresses"},
+// others are beginnings of names that other programs know, and that must not be
+// taken for a repository of that name.
+var others = []struct{ prefix, what, hint string }{
+	{"docker-daemon:", "images of a Docker daemon", saveHint},
+	{"dockerd://", "images of a Docker daemon", saveHint},
+	{"podman://", "images of podman", saveHint},
+	{"containers-storage:", "images of podman", saveHint},
+	{"http://", "web addresses", registryHint},
+	{"https://", "web addresses", registryHint},
+	{"shub://", "images of Singularity Hub", registryHint},
+	{"library://", "images of Sylabs", registryHint},
+	{"oras://", "images of Apptainer", registryHint},
+}
+
+const (
+	registryHint = "name an image in a registry, such as ubuntu:24.04 or registry.example.org/group/app:1.0"
+	saveHint     = `save it with "docker save" or "podman save" and name the file: docker-archive:FILE`
+)
+
+// files are ends of names that must not be taken for those of repositories, and
+// how such a file is named.
+var files = []struct{ suffix, prefix string }{
+	{".sqsh", "./"},
+	{".squashfs", "./"},
+	{".sqfs", "./"},
+	{".tar", "docker-archive:"},
+	{".tar.gz", "docker-archive:"},
+	{".tgz", "docker-archive:"},
+	{".tar.zst", "docker-archive:"},
 }
 
 // refuse returns an error for names of a kind that Parse does not read.
@@ -118,24 +259,39 @@ func refuse(value string) error {
 	if value == "" {
 		return fault.WithHint(errors.New("image name is empty"), "name an image, such as ubuntu:24.04")
 	}
-	const hint = "name an image in a registry, such as ubuntu:24.04 or registry.example.org/group/app:1.0"
-	for _, s := range schemes {
-		if strings.HasPrefix(value, s.prefix) {
-			return fault.WithHint(fmt.Errorf("image name %q: %s are not supported yet by this version", value, s.what), hint)
+	for _, o := range others {
+		if strings.HasPrefix(value, o.prefix) {
+			return fault.WithHint(fmt.Errorf("image name %q: %s are not supported", value, o.what), o.hint)
 		}
 	}
-	file := strings.HasSuffix(value, ".sqsh") || strings.HasSuffix(value, ".squashfs")
-	if file {
-		return fault.WithHint(fmt.Errorf("image name %q: squashfs files are not supported yet by this version", value), hint)
+	if strings.HasPrefix(value, "~") {
+		return fault.WithHint(fmt.Errorf("image name %q: the shell has not replaced ~", value), "write $HOME in place of ~")
 	}
-	if strings.HasPrefix(value, "/") || strings.HasPrefix(value, ".") || strings.HasPrefix(value, "~") {
-		return fault.WithHint(fmt.Errorf("image name %q: files and directories are not supported yet by this version", value), hint)
+	return refuseFile(value)
+}
+
+// refuseFile returns an error for the name of a file that is not marked as one.
+func refuseFile(value string) error {
+	if isPath(value) || strings.Contains(value, ":") {
+		return nil
+	}
+	if strings.HasSuffix(value, ".sif") {
+		return fault.WithHint(fmt.Errorf("image name %q: files of Apptainer are not supported", value), registryHint)
+	}
+	for _, f := range files {
+		if strings.HasSuffix(value, f.suffix) {
+			return fault.WithHint(fmt.Errorf("image name %q: a repository or a file?", value),
+				"a file is named "+f.prefix+strings.Map(printable, value))
+		}
+	}
+	if value == "." || value == ".." {
+		return fault.WithHint(fmt.Errorf("image name %q: that is a directory", value), "a root directory is named dir:"+value)
 	}
 	return nil
 }
 
-// parse reads a name without its scheme.
-func parse(s string) (Ref, error) {
+// parseRegistry reads a name without its scheme.
+func parseRegistry(s string) (Ref, error) {
 	if host, image, ok := strings.Cut(s, "#"); ok {
 		return parseEnroot(host, image)
 	}
@@ -155,8 +311,11 @@ func parse(s string) (Ref, error) {
 }
 
 func parseEnroot(host, image string) (Ref, error) {
+	var user string
 	if i := strings.LastIndexByte(host, '@'); i >= 0 {
-		host = host[i+1:]
+		if user, host = host[:i], host[i+1:]; !userMatches(user) {
+			return Ref{}, fmt.Errorf("user %q: want letters, digits and punctuation", user)
+		}
 	}
 	image, digest, hasDigest := strings.Cut(image, "@")
 	image, tag, err := cutTag(image)
@@ -166,7 +325,9 @@ func parseEnroot(host, image string) (Ref, error) {
 	if hasDigest && !IsDigest(digest) {
 		return Ref{}, fmt.Errorf("digest %q: want sha256: and 64 hexadecimal digits", digest)
 	}
-	return build(host, image, tag, digest)
+	r, err := build(host, image, tag, digest)
+	r.User = user
+	return r, err
 }
 
 // cutTag separates the tag, which is after a colon that is not a port's.
@@ -210,11 +371,11 @@ func build(host, repository, tag, digest string) (Ref, error) {
 		}
 		return Ref{}, err
 	}
-	if len(host)+1+len(repository) > maxName {
-		return Ref{}, fmt.Errorf("registry and repository are longer than %d characters", maxName)
-	}
 	if host == defaultRegistry && !strings.Contains(repository, "/") {
 		repository = officialPrefix + repository
+	}
+	if len(host)+1+len(repository) > maxName {
+		return Ref{}, fmt.Errorf("registry and repository are longer than %d characters", maxName)
 	}
 	if tag == "" && digest == "" {
 		tag = defaultTag

@@ -5,6 +5,8 @@ package ref
 import (
 	"strings"
 	"testing"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
 const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -35,17 +37,42 @@ func TestParse(t *testing.T) {
 		{in: "docker://$oauthtoken@nvcr.io#nvidia/pytorch", want: "nvcr.io/nvidia/pytorch:latest"},
 		{in: "docker.io#ubuntu", want: "docker.io/library/ubuntu:latest"},
 		{in: "me@r.example.org:5000#a/b:1", want: "r.example.org:5000/a/b:1"},
+		{in: "a@b.org@r.example.org#a/b", want: "r.example.org/a/b:latest"},
+		{in: "host:5000/x.tar", want: "host:5000/x.tar:latest"},
+		{in: "app:1.tar", want: "docker.io/library/app:1.tar"},
+		{in: "/data/app.sqsh", want: "/data/app.sqsh"},
+		{in: "/data//sub/../app", want: "/data/app"},
+		{in: "./app.sqsh", want: "./app.sqsh"},
+		{in: "./sub/./app.sqsh", want: "./sub/app.sqsh"},
+		{in: "../app.sqsh@" + digest, want: "../app.sqsh@" + digest},
+		{in: "/with space and ü", want: "/with space and ü"},
+		{in: "oci:dir", want: "oci:dir"},
+		{in: "oci:/a/dir/:v1", want: "oci:/a/dir:v1"},
+		{in: "oci:dir:v1@" + digest, want: "oci:dir:v1@" + digest},
+		{in: "oci-archive:x.tar:docker.io/library/ubuntu:24.04", want: "oci-archive:x.tar:docker.io/library/ubuntu:24.04"},
+		{in: "docker-archive:/x.tar", want: "docker-archive:/x.tar"},
+		{in: "dir:/srv/root/", want: "dir:/srv/root"},
+		{in: "dir:root:1", want: "dir:root:1"},
 
 		{in: "", err: "image name is empty"},
-		{in: "/data/app.sqsh", err: "squashfs files are not supported yet"},
-		{in: "./app.sqsh", err: "squashfs files are not supported yet"},
-		{in: "app.sqsh", err: "squashfs files are not supported yet"},
-		{in: "app.squashfs", err: "squashfs files are not supported yet"},
-		{in: "oci:dir", err: "OCI layouts are not supported yet"},
-		{in: "oci-archive:x.tar", err: "OCI archives are not supported yet"},
-		{in: "docker-archive:x.tar", err: "Docker archives are not supported yet"},
-		{in: "dir:/x", err: "image directories are not supported yet"},
-		{in: "../x", err: "files and directories are not supported yet"},
+		{in: "app.sqsh", err: "a repository or a file?"},
+		{in: "sub/app.squashfs", err: "a repository or a file?"},
+		{in: "app.tar.gz", err: "a repository or a file?"},
+		{in: "app.sif", err: "files of Apptainer are not supported"},
+		{in: "~/app.sqsh", err: "the shell has not replaced ~"},
+		{in: ".", err: "that is a directory"},
+		{in: "oci:", err: "the path is missing"},
+		{in: "oci::x", err: "the path is missing"},
+		{in: "oci-archive:x.tar:", err: "the name of the image in it is missing"},
+		{in: "dir:", err: "the path is missing"},
+		{in: "dir:/a\nb", err: "control characters"},
+		{in: "/a\xffb", err: "control characters"},
+		{in: "/" + strings.Repeat("a", 4095), err: "longer than 4095"},
+		{in: "docker-daemon:x", err: "images of a Docker daemon are not supported"},
+		{in: "https://x/y", err: "web addresses are not supported"},
+		{in: "/u@a.b#c", want: "/u@a.b#c"},
+		{in: "-u@a.b#c", err: `user "-u"`},
+		{in: "@a.b#c", err: `user ""`},
 		{in: "Ubuntu", err: `repository "Ubuntu"`},
 		{in: "ubuntu:", err: `tag ""`},
 		{in: "ubuntu:a b", err: `tag "a b"`},
@@ -64,6 +91,7 @@ func TestParse(t *testing.T) {
 		{in: "ubuntu\n", err: `"ubuntu\n"`},
 		{in: "ubuntu\x00", err: `"ubuntu\x00"`},
 		{in: strings.Repeat("a", 300), err: "longer than 255"},
+		{in: strings.Repeat("a", 240), err: "longer than 255"}, // with docker.io/library/
 	} {
 		t.Run(tt.in, func(t *testing.T) {
 			got, err := Parse(tt.in)
@@ -80,11 +108,62 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestArgument checks what another program is told, where that is not String.
+func TestArgument(t *testing.T) {
+	const in = "$oauthtoken@nvcr.io#nvidia/pytorch:1"
+	r, err := Parse(in)
+	if err != nil || r.User != "$oauthtoken" || r.Argument() != in {
+		t.Errorf("Argument of %q = %q (user %q), %v", in, r.Argument(), r.User, err)
+	}
+}
+
+func TestIn(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"./x.sqsh", "/w/x.sqsh"},
+		{"../x.sqsh", "/x.sqsh"},
+		{"dir:x", "dir:/w/x"},
+		{"oci:x:v1@" + digest, "oci:/w/x:v1@" + digest},
+		{"docker-archive:/x.tar", "docker-archive:/x.tar"},
+		{"ubuntu", "docker.io/library/ubuntu:latest"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			r, err := Parse(tt.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.In("/w").String(); got != tt.want {
+				t.Errorf("Parse(%q).In(/w) = %q; want %q", tt.in, got, tt.want)
+			}
+		})
+	}
+}
+
+// TestHints checks that who names a file wrongly is told how.
+func TestHints(t *testing.T) {
+	for _, tt := range []struct{ in, hint string }{
+		{"app.sqsh", "a file is named ./app.sqsh"},
+		{"images/app.sqsh", "a file is named ./images/app.sqsh"},
+		{"app.tar", "a file is named docker-archive:app.tar"},
+		{".", "a root directory is named dir:."},
+		{"~/app.sqsh", "write $HOME in place of ~"},
+		{"docker-daemon:app", `save it with "docker save" or "podman save" and name the file: docker-archive:FILE`},
+		{"Ubuntu", "repository names are lower-case: ubuntu"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			_, err := Parse(tt.in)
+			if got := fault.Hint(err); got != tt.hint {
+				t.Errorf("Parse(%q) = %v with hint %q; want hint %q", tt.in, err, got, tt.hint)
+			}
+		})
+	}
+}
+
 // FuzzParse checks that what is accepted is printable and stays itself.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"ubuntu", "docker://ubuntu:24.04", "127.0.0.1:5000/a/b@" + digest, "u@nvcr.io#a/b:c", "./x.sqsh", "oci:x",
-		"a:b/c:d", "[::1]/x", "A/b", "ubuntu\n", "x:é", "docker://docker://x",
+		"a:b/c:d", "[::1]/x", "A/b", "ubuntu\n", "x:é", "docker://docker://x", "a.b@c.d#e", "dir:/x/../y", "dir:.",
+		"oci-archive:x.tar:a:b@" + digest, "docker-archive:x@y:z", "/a@" + digest + "@" + digest, "./..", "../@" + digest,
 	} {
 		f.Add(s)
 	}
@@ -96,12 +175,16 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		canonical := r.String()
-		if strings.ContainsFunc(canonical, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-			t.Errorf("Parse(%q) = %q, which is not printable", s, canonical)
+		argument := r.Argument()
+		if strings.ContainsFunc(argument, func(c rune) bool { return c < ' ' || c == 0x7f || (c >= 0x7f && !r.IsLocal()) }) {
+			t.Errorf("Parse(%q) = %q, which is not printable", s, argument)
 		}
-		if again, err := Parse(canonical); err != nil || again != r {
-			t.Errorf("Parse(%q) = %q, %v; want %q", canonical, again, err, canonical)
+		if again, err := Parse(argument); err != nil || again != r {
+			t.Errorf("Parse(%q) = %q, %v; want %q", argument, again, err, argument)
+		}
+		r.User = ""
+		if again, err := Parse(r.String()); err != nil || again != r {
+			t.Errorf("Parse(%q) = %q, %v; want %q", r, again, err, r)
 		}
 	})
 }

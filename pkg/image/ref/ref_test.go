@@ -117,7 +117,7 @@ func TestArgument(t *testing.T) {
 	}
 }
 
-func TestIn(t *testing.T) {
+func TestRelativePaths(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"./x.sqsh", "/w/x.sqsh"},
 		{"../x.sqsh", "/x.sqsh"},

@@ -27,7 +27,7 @@ HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
 
 .PHONY: all
-all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
+all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-launch $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
 
 # The go command knows best what is out of date.
 .PHONY: FORCE
@@ -39,7 +39,11 @@ $(BUILD)/brolga-helper: FORCE | $(BUILD)
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 CGO_CFLAGS="-O2 -g '-DBROLGA_HELPER=\"$(HELPER)\"'" $(call GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
-$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h) spank/plugin.map $(BUILD)/flags
+# Static: it runs on the files of any image.
+$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(BUILD)/flags
+	$(CC) -D_GNU_SOURCE $(CFLAGS) $(CWARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -static -s -o $@ $(filter %.c,$^)
+
+$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h cmd/brolga-launch/*.h) spank/plugin.map $(BUILD)/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CWARNINGS) $(HARDENING) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 # Changes when the flags do, so that another PREFIX rebuilds.
@@ -53,6 +57,7 @@ $(BUILD):
 install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga $(DESTDIR)$(PREFIX)/bin/brolga
 	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
+	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(dir $(HELPER))brolga-launch
 	install -D -m 0755 $(BUILD)/libbrolga.so $(DESTDIR)$(LIBRARY)
 	install -D -m 0755 $(BUILD)/spank_brolga.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_brolga.so
 	scripts/install-examples $(DESTDIR)$(PREFIX)/share/doc/brolga

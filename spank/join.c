@@ -211,6 +211,8 @@ static void apply_record(spank_t sp, bool reports, const char *key, size_t lengt
 		spank_unsetenv(sp, value);
 	} else if (record_is(key, length, "warning") && reports) {
 		slurm_spank_log("brolga: warning: %s", value);
+	} else if (record_is(key, length, "notice") && reports) {
+		slurm_spank_log("brolga: %s", value);
 	} else if (record_is(key, length, "info") && reports) {
 		slurm_info("brolga: %s", value);
 	} else if (record_is(key, length, "debug") && reports) {
@@ -226,7 +228,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, bool reports,
 		      struct join_error *error)
 {
 	struct stat status;
-	const char *plan, *at, *end, *key, *value, *workdir = "/";
+	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
 	size_t length;
 
 	if (fstat(answer->plan, &status) < 0 || status.st_size <= 0)
@@ -239,6 +241,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, bool reports,
 	while ((value = record_next(&at, end, &key, &length))) {
 		if (record_is(key, length, "workdir"))
 			workdir = value;
+		else if (record_is(key, length, "launch"))
+			launcher = value;
 		else
 			apply_record(sp, reports, key, length, value);
 	}
@@ -247,6 +251,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, bool reports,
 	/* The mapping is left to execve(2): workdir points into it. */
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
+	if (launcher && launch_by(sp, launcher, answer->plan) < 0)
+		return fail(error, "Slurm does not let the command be started by %s", launcher);
 	return 0;
 }
 

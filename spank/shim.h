@@ -75,6 +75,10 @@ int job_local_task(spank_t sp);
 int library_submit(const struct message *m, char *reply, size_t size);
 int library_start(const struct message *m, int socket, char *reply, size_t size);
 
+/* ---- launch.c: what Slurm executes instead of the command ---- */
+
+int launch_by(spank_t sp, const char *launcher, int plan);
+
 /* ---- join.c: between fork(2) and execve(2) ---- */
 
 struct join_error {

@@ -16,6 +16,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -24,6 +25,7 @@ import (
 // salloc. The answer sets the variable that tells the compute nodes the digest.
 func submit(c call) ([]wire.Record, error) {
 	c.step.UID, c.step.GID, c.step.Groups = uint32(os.Getuid()), uint32(os.Getgid()), groupsOfProcess()
+	c.step.MultiProg = slurm.MultiProg(os.Args)
 	cfg, path, err := c.loadConfig(os.ReadFile)
 	if err != nil {
 		return nil, err

@@ -81,6 +81,8 @@ type Container struct {
 	// Devices are the host's device files that every container gets, as glob
 	// patterns below /dev. Those that a node lacks are left out there.
 	Devices []string `toml:"devices"`
+	// Entrypoint runs the image's entrypoint in front of each command.
+	Entrypoint bool `toml:"entrypoint"`
 	// AllowRoot lets jobs of the user root use containers. They run without
 	// any capability all the same, but uid 0 owns files of the host.
 	AllowRoot bool `toml:"allow_root"`

@@ -93,7 +93,9 @@ func absolute(mounts []request.Mount, dir string) []request.Mount {
 type built struct {
 	container *container.Container
 	bundle    *bundle.Bundle
-	log       []wire.Record
+	// entrypoint is the image's.
+	entrypoint []string
+	log        []wire.Record
 }
 
 // build makes the container in a private copy of the mount namespace from, or
@@ -143,6 +145,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		ImageConfig: spec.Image{
 			Env:        img.Meta.Config.Env,
 			WorkingDir: img.Meta.Config.WorkingDir,
+			Entrypoint: img.Meta.Config.Entrypoint,
 			Digest:     img.Meta.Digest,
 		},
 		Passwd:  img.Meta.Passwd,
@@ -161,7 +164,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		return nil, err
 	}
 	laps.add("container")
-	return &built{c, b, laps.records(e.Began)}, nil
+	return &built{c, b, img.Meta.Config.Entrypoint, laps.records(e.Began)}, nil
 }
 
 // user is the job's user.
@@ -193,7 +196,7 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 	if err != nil {
 		return nil, err
 	}
-	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, e.user(), e.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if err != nil {
 		return nil, err
 	}

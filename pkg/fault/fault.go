@@ -55,10 +55,13 @@ func Hint(err error) string {
 
 // Line returns the text of err on one line, so that it stays one line in a
 // terminal, in Slurm's log and in syslog. Joined errors are separated by "; ".
-// Control characters, which an image or a registry may have put there, become
-// question marks.
 func Line(err error) string {
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	return Printable(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+}
+
+// Printable returns text with question marks for control characters, which an
+// image or a registry may have put there.
+func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return '?'

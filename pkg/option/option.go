@@ -45,6 +45,10 @@ const (
 	Readonly    = "container-readonly"
 	MountHome   = "container-mount-home"
 	NoMountHome = "no-container-mount-home"
+
+	Entrypoint    = "container-entrypoint"
+	NoEntrypoint  = "no-container-entrypoint"
+	EntrypointLog = "container-entrypoint-log"
 )
 
 // Table lists the options in the order of the help text.
@@ -91,6 +95,22 @@ var Table = []Option{
 	{
 		Name: NoMountHome, Negates: MountHome,
 		Usage: "do not mount the home directory",
+	},
+	{
+		Name:  Entrypoint,
+		Usage: "run the image's entrypoint in front of the command",
+		Doc: "As with docker: each task executes the ENTRYPOINT of the image with the command as its arguments, in the " +
+			"container, as the user. What it prints is the task's output. The image's CMD does not matter, because Slurm " +
+			"always has a command. Without this option the command is executed directly. Cannot be used with `--multi-prog`.",
+	},
+	{
+		Name: NoEntrypoint, Negates: Entrypoint,
+		Usage: "execute the command without the image's entrypoint",
+	},
+	{
+		Name:  EntrypointLog,
+		Usage: "say which entrypoint is run",
+		Doc:   "One line on standard error for each node.",
 	},
 }
 

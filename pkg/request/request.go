@@ -64,6 +64,9 @@ type Request struct {
 	TmpfsSize string
 	// Env lists the exceptions to "the image's variables win".
 	Env []option.EnvEdit
+	// Entrypoint tells whether to run the image's entrypoint in front of the
+	// command, and EntrypointLog whether to say so.
+	Entrypoint, EntrypointLog bool
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string
 }
@@ -102,6 +105,8 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		TmpfsSize:      c.Container.TmpfsSize,
 		WorkdirFromJob: c.Container.Workdir == "job",
 		Home:           home(c, o),
+		Entrypoint:     o.Flag(option.Entrypoint, c.Container.Entrypoint),
+		EntrypointLog:  o.Flag(option.EntrypointLog, false),
 		Script:         s.Script,
 	}
 	err := errors.Join(
@@ -110,6 +115,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveMounts(c, o),
 		r.resolveWorkdir(o),
 		r.resolveEnv(o),
+		r.checkMultiProg(s),
 	)
 	if err != nil {
 		return Request{}, err
@@ -236,6 +242,22 @@ func (r *Request) resolveEnv(o option.Set) error {
 	}
 	r.Env = edits
 	return errors.Join(errs...)
+}
+
+// checkMultiProg refuses what works by executing something in front of the
+// command: with --multi-prog Slurm before 23.11 shows nobody the commands.
+func (r *Request) checkMultiProg(s slurm.Step) error {
+	if !s.MultiProg || !r.Entrypoint {
+		return nil
+	}
+	return fault.WithHint(fmt.Errorf("--%s cannot be used with --multi-prog", option.Entrypoint),
+		"write the entrypoint in front of the commands in the configuration file")
+}
+
+// NeedsLauncher tells whether Slurm shall execute the launcher in front of the
+// command, given the image's entrypoint.
+func (r Request) NeedsLauncher(entrypoint []string) bool {
+	return r.Entrypoint && len(entrypoint) > 0
 }
 
 // RelativeSources tells whether a mount's source depends on the step's working

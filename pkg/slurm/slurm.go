@@ -7,6 +7,7 @@ package slurm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -29,6 +30,9 @@ type Step struct {
 	// Script is the path of the batch script in slurmd's spool directory, empty
 	// in steps that are not the batch step.
 	Script string
+	// MultiProg tells, on the submitting side only, that srun was called with
+	// --multi-prog.
+	MultiProg bool
 	// Env is the environment of the step, as NAME=VALUE.
 	Env []string
 }
@@ -108,6 +112,15 @@ func parse(r wire.Record, into *uint32) error {
 	}
 	*into = uint32(n)
 	return nil
+}
+
+// MultiProg tells whether srun was called with --multi-prog. getopt_long(3)
+// takes any abbreviation that is unique.
+func MultiProg(args []string) bool {
+	const option, shortest = "--multi-prog", "--mu"
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return strings.HasPrefix(arg, shortest) && strings.HasPrefix(option, arg)
+	})
 }
 
 // owned are prefixes of variables that belong to Slurm or to the process

@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -25,15 +27,39 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
-// NewPlan decides where tasks start and how their environment changes, and
-// returns the plan. Env is the step's environment, cwd its open working
-// directory on the host.
-func NewPlan(c *container.Container, s *specs.Process, r request.Request, user identity.User, env []string, cwd *os.File) ([]wire.Record, error) {
+// NewPlan decides where tasks start, how their environment changes and what is
+// executed in front of their command, and returns the plan. Entrypoint is the
+// image's, env the step's environment, cwd its open working directory on the
+// host.
+func NewPlan(c *container.Container, s *specs.Process, r request.Request, user identity.User, entrypoint, env []string, cwd *os.File) ([]wire.Record, error) {
 	plan, err := workdir(c.Root, s.Cwd, r, user, cwd)
 	if err != nil {
 		return nil, err
 	}
-	return append(plan, environment(s.Env, r.Env, env)...), nil
+	return slices.Concat(plan, environment(s.Env, r.Env, env), launch(r, entrypoint)), nil
+}
+
+// launch has the launcher executed in front of the command, if it is needed.
+func launch(r request.Request, entrypoint []string) []wire.Record {
+	var plan []wire.Record
+	if r.EntrypointLog {
+		text := "entrypoint: " + strings.Join(entrypoint, " ")
+		switch {
+		case !r.Entrypoint:
+			text = "no entrypoint is run: --" + option.Entrypoint + " was not given"
+		case len(entrypoint) == 0:
+			text = "no entrypoint is run: the image has none"
+		}
+		plan = append(plan, wire.Record{Key: "notice", Value: fault.Printable(text)})
+	}
+	if !r.NeedsLauncher(entrypoint) {
+		return plan
+	}
+	plan = append(plan, wire.Record{Key: "launch", Value: spec.Launcher})
+	for _, word := range entrypoint {
+		plan = append(plan, wire.Record{Key: "entrypoint", Value: word})
+	}
+	return plan
 }
 
 // environment returns the changes to a task's environment. All of the step's

@@ -183,13 +183,41 @@ func TestNewPlan(t *testing.T) {
 	c := &container.Container{Root: makeRoot(t)}
 	process := &specs.Process{Cwd: "/image", Env: []string{"PATH=/opt/bin"}}
 	r := request.Request{Env: []option.EnvEdit{{Name: "PATH"}}}
-	got, err := NewPlan(c, process, r, me(), []string{"PATH=/bin"}, open(t, "/"))
+	got, err := NewPlan(c, process, r, me(), nil, []string{"PATH=/bin"}, open(t, "/"))
 	if want := startIn("/image"); err != nil || !slices.Equal(got, want) {
 		t.Errorf("NewPlan = %q, %v; want %q", got, err, want)
 	}
-	got, err = NewPlan(c, process, request.Request{Workdir: "/missing"}, me(), nil, open(t, "/"))
+	got, err = NewPlan(c, process, request.Request{Workdir: "/missing"}, me(), nil, nil, open(t, "/"))
 	if err == nil {
 		t.Errorf("NewPlan = %q; want an error", got)
+	}
+}
+
+func TestLaunch(t *testing.T) {
+	entrypoint := []string{"/entry.sh", "-x y"}
+	launched := []wire.Record{{Key: "launch", Value: "/dev/brolga-launch"}, {Key: "entrypoint", Value: "/entry.sh"}, {Key: "entrypoint", Value: "-x y"}}
+	notice := func(text string) wire.Record { return wire.Record{Key: "notice", Value: text} }
+	for _, tt := range []struct {
+		name       string
+		r          request.Request
+		entrypoint []string
+		want       []wire.Record
+	}{
+		{"not asked for", request.Request{}, entrypoint, nil},
+		{"asked for", request.Request{Entrypoint: true}, entrypoint, launched},
+		{"the image has none", request.Request{Entrypoint: true}, nil, nil},
+		{"log", request.Request{Entrypoint: true, EntrypointLog: true}, entrypoint, append([]wire.Record{notice("entrypoint: /entry.sh -x y")}, launched...)},
+		{"log of none", request.Request{Entrypoint: true, EntrypointLog: true}, nil, []wire.Record{notice("no entrypoint is run: the image has none")}},
+		{"log only", request.Request{EntrypointLog: true}, entrypoint, []wire.Record{notice("no entrypoint is run: --container-entrypoint was not given")}},
+		{"log of control characters", request.Request{Entrypoint: true, EntrypointLog: true}, []string{"\x1b[2J"}, []wire.Record{
+			notice("entrypoint: ?[2J"), {Key: "launch", Value: "/dev/brolga-launch"}, {Key: "entrypoint", Value: "\x1b[2J"},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := launch(tt.r, tt.entrypoint); !slices.Equal(got, tt.want) {
+				t.Errorf("launch = %q; want %q", got, tt.want)
+			}
+		})
 	}
 }
 

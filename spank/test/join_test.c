@@ -47,6 +47,7 @@ struct scenario {
 	bool interrupted; /* signals arrive while the task waits */
 	bool reports;
 	uid_t uid;
+	bool no_arguments; /* Slurm does not tell those of the task */
 };
 
 /* What became of the task; shared with it. */
@@ -59,6 +60,8 @@ struct outcome {
 	char path[64], removed[64];
 	bool path_set, removed_set;
 	int signals;
+	char command[64], launch[512]; /* argument 0 and what the launcher is told */
+	bool plan_is_inherited;
 };
 static struct outcome *outcome;
 
@@ -159,6 +162,11 @@ static void look_around(void)
 		outcome->path_set = true;
 	}
 	outcome->removed_set = fake_variable("REMOVED") != NULL;
+	snprintf(outcome->command, sizeof(outcome->command), "%s", fake.argv[0]);
+	if ((value = fake_variable("BROLGA_LAUNCH"))) {
+		snprintf(outcome->launch, sizeof(outcome->launch), "%s", strchr(value, ':'));
+		outcome->plan_is_inherited = fcntl(atoi(value), F_GETFD) == 0;
+	}
 }
 
 /* slurmstepd's order: the last call takes the right to the others. */
@@ -193,6 +201,8 @@ __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 	struct sigaction action = { .sa_handler = count_signal }; /* no SA_RESTART */
 
 	alarm(20);
+	fake.argv = (char *[]){ "./app", "x", NULL };
+	fake.argc = s->no_arguments ? 0 : 2;
 	sigaction(SIGUSR1, &action, NULL);
 	spank_setenv(NULL, "REMOVED", "still there", 1);
 	raise_inheritable();
@@ -318,8 +328,8 @@ static struct bytes plan_in(const char *dir)
 {
 	int n = snprintf(plan_text, sizeof(plan_text),
 			 "workdir=%s/%s%cset=PATH=/opt/bin:/a=b%cunset=REMOVED%cset=noequals%c"
-			 "unknown=record%cwarning=w%cinfo=i%cdebug=d",
-			 host_dir, dir, 0, 0, 0, 0, 0, 0, 0);
+			 "unknown=record%cnotice=n%cwarning=w%cinfo=i%cdebug=d",
+			 host_dir, dir, 0, 0, 0, 0, 0, 0, 0, 0);
 
 	return (struct bytes){ plan_text, (size_t)n + 1 };
 }
@@ -366,7 +376,28 @@ static void reporter_speaks(void)
 				 .uid = NOBODY,
 				 .reports = true });
 	CHECK(outcome->rc == 0);
-	CHECK_TEXT(fake_log(), "spank: brolga: warning: w\ninfo: brolga: i\ndebug: brolga: d\n");
+	CHECK_TEXT(fake_log(), "spank: brolga: n\nspank: brolga: warning: w\n"
+			       "info: brolga: i\ndebug: brolga: d\n");
+}
+
+/* As with Slurm before 23.11: the test has no spank_prepend_task_argv. */
+static void launcher_first(void)
+{
+	struct scenario s = { .answer = ready,
+			      .plan = BYTES("launch=/dev/launch\0entrypoint=x\0"),
+			      .descriptors = true,
+			      .uid = NOBODY };
+
+	join(&s);
+	CHECK(outcome->rc == 0);
+	CHECK_TEXT(outcome->command, "/dev/launch");
+	CHECK_TEXT(outcome->launch, ":./app");
+	CHECK(outcome->plan_is_inherited);
+	expect_no_privilege();
+	s.plan = BYTES("entrypoint=x\0");
+	join(&s);
+	CHECK_TEXT(outcome->command, "./app");
+	CHECK_TEXT(outcome->launch, "");
 }
 
 static void default_workdir(void)
@@ -375,6 +406,17 @@ static void default_workdir(void)
 		.answer = ready, .plan = BYTES("set=A=b\0"), .descriptors = true, .uid = NOBODY });
 	CHECK(outcome->rc == 0);
 	CHECK_TEXT(outcome->cwd, "/");
+}
+
+static void launcher_not_possible(void)
+{
+	join(&(struct scenario){ .answer = ready,
+				 .plan = BYTES("launch=/dev/launch\0"),
+				 .descriptors = true,
+				 .no_arguments = true,
+				 .uid = NOBODY });
+	CHECK(outcome->rc == -1);
+	CHECK_TEXT(outcome->error.text, "Slurm does not let the command be started by /dev/launch");
 }
 
 static void interrupted(void)
@@ -562,6 +604,8 @@ int main(void)
 		{ "root's task has no privilege either", root_joins },
 		{ "the task that reports repeats the helper's messages", reporter_speaks },
 		{ "a plan without workdir starts in /", default_workdir },
+		{ "a launcher is executed in front of the command", launcher_first },
+		{ "a launcher that cannot be had is an error", launcher_not_possible },
 		{ "signals do not disturb the wait", interrupted },
 		{ "a helper that ends without answer is told", no_answer },
 		{ "a helper that is gone is told", helper_gone },

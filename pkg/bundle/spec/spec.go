@@ -18,6 +18,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
@@ -27,6 +28,7 @@ import (
 type Image struct {
 	Env        []string
 	WorkingDir string
+	Entrypoint []string
 	Digest     string
 }
 
@@ -57,7 +59,7 @@ func Generate(r request.Request, user identity.User, image Image, rootfs string)
 		Version: specs.Version,
 		Root:    &specs.Root{Path: rootfs, Readonly: !r.Writable},
 		Process: process(r, image),
-		Mounts:  append(systemMounts(), mounts(r, user)...),
+		Mounts:  slices.Concat(systemMounts(), launcher(r, image), mounts(r, user)),
 		Annotations: map[string]string{
 			ImageAnnotation:  r.Image.String(),
 			DigestAnnotation: image.Digest,
@@ -111,6 +113,17 @@ func systemMounts() []specs.Mount {
 // SystemMount tells whether the mount is one that libcontainer makes.
 func SystemMount(m specs.Mount) bool {
 	return slices.ContainsFunc(systemMounts(), func(s specs.Mount) bool { return s.Destination == m.Destination })
+}
+
+// Launcher is where the program is that Slurm executes in front of the command
+// of steps that need it.
+const Launcher = "/dev/brolga-launch"
+
+func launcher(r request.Request, image Image) []specs.Mount {
+	if !r.NeedsLauncher(image.Entrypoint) {
+		return nil
+	}
+	return []specs.Mount{Bind(filepath.Join(config.Prefix, "libexec/brolga/brolga-launch"), Launcher, "ro")}
 }
 
 func mounts(r request.Request, user identity.User) []specs.Mount {

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * brolga-launch - executes the command of a task as the plan says (PROTOCOL.md).
+ *
+ * It exists for steps that ask for more than their command: the image's
+ * entrypoint in front of it. Slurm executes it inside the container, as the
+ * user and without any privilege, and it executes the rest in its own place.
+ * Static, because it runs on the files of any image.
+ */
+#include "launch.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* As slurmstepd ends a task whose command it cannot execute. */
+__attribute__((noreturn)) static void give_up(const char *what, const char *object)
+{
+	int error = errno;
+
+	fprintf(stderr, "brolga: error: %s %s: %s\n", what, object, strerror(error));
+	exit(error ? error : EXIT_FAILURE);
+}
+
+struct plan {
+	const char *at;
+	const char *end;
+};
+
+static struct plan open_plan(int fd)
+{
+	struct stat status;
+	const char *text;
+
+	if (fstat(fd, &status) < 0 || status.st_size <= 0)
+		give_up("read", "the plan");
+	text = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (text == MAP_FAILED)
+		give_up("map", "the plan");
+	close(fd); /* the user's program gets none of ours */
+	return (struct plan){ text, text + status.st_size };
+}
+
+/* Returns the value of the next record with that key, or NULL. */
+static const char *plan_next(struct plan *plan, const char *key)
+{
+	size_t length = strlen(key);
+
+	while (plan->at < plan->end) {
+		const char *record = plan->at;
+		const char *nul = memchr(record, '\0', (size_t)(plan->end - record));
+
+		if (!nul)
+			return NULL; /* the shim has checked the form */
+		plan->at = nul + 1;
+		if (strncmp(record, key, length) == 0 && record[length] == '=')
+			return record + length + 1;
+	}
+	return NULL;
+}
+
+/* The entrypoint, the command that the launcher took the place of, the rest. */
+static char **make_arguments(struct plan plan, char *command, int argc, char **argv)
+{
+	const char *word;
+	struct plan again = plan;
+	size_t count = 0;
+	char **all;
+
+	while (plan_next(&again, "entrypoint"))
+		count++;
+	all = calloc(count + (size_t)argc + 1, sizeof(*all));
+	if (!all)
+		give_up("lay out", "the command");
+	count = 0;
+	while ((word = plan_next(&plan, "entrypoint")))
+		all[count++] = (char *)word;
+	if (*command)
+		all[count++] = command;
+	memcpy(all + count, argv + 1, sizeof(*all) * (size_t)argc); /* with the NULL */
+	return all;
+}
+
+int main(int argc, char **argv)
+{
+	const char *value = getenv(LAUNCH_VARIABLE);
+	char *command = NULL;
+	struct plan plan;
+	char **all;
+
+	if (!value) {
+		fprintf(stderr, "brolga: error: slurmstepd starts this program; "
+				"users want srun --container-entrypoint\n");
+		return 2;
+	}
+	plan = open_plan((int)strtol(value, &command, 10));
+	command = strdup(*command == ':' ? command + 1 : "");
+	if (!command)
+		give_up("lay out", "the command");
+	unsetenv(LAUNCH_VARIABLE);
+	all = make_arguments(plan, command, argc, argv);
+	if (!all[0])
+		give_up("find", "the command");
+	execvp(all[0], all);
+	give_up("execute", all[0]);
+}

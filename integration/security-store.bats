@@ -173,14 +173,14 @@ pin_variable() { sed -n 's/.*PinVariable *= "\(.*\)"/\1/p' "$repo/pkg/option/opt
 }
 
 @test "store: a layer that changes while it is read is not stored" {
-	ref=$(fresh_image 5)
+	ref=$(fresh_image 50)
 	as_user brolga pull --quiet --config "$BROLGA_CLUSTER_DIR/etc/brolga.toml" "$ref"
 	layer=$(layer_of "$ref")
-	# tar2sqfs runs after the first reading, which found nothing wrong.
+	# What has been read by now, and ahead, is less than half of it.
 	slow_conversions
 	in_background crun --container-image="$ref" cat /stamp
 	conversions_stuck
-	printf XXXX | dd of="$layer" bs=1 seek=5000000 conv=notrunc status=none
+	printf XXXX | dd of="$layer" bs=1 seek=48000000 conv=notrunc status=none
 	fast_conversions
 	background_ends
 	((status != 0))

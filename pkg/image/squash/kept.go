@@ -14,14 +14,16 @@ type Kept map[string][]byte
 // keptLimit is the size in bytes up to which content is kept.
 const keptLimit = 1 << 20
 
-// copy copies the content of n to w, and keeps it if its name is one of k's.
-func (k Kept) copy(w io.Writer, r io.Reader, n *node) error {
-	if _, wanted := k[n.path]; !wanted || n.size > keptLimit {
-		_, err := io.Copy(w, r)
+// copy copies the content of a file to w, and keeps it if the name is one of
+// k's. It uses buf.
+func (k Kept) copy(w io.Writer, r io.Reader, name string, size int64, buf []byte) error {
+	_, wanted := k[name]
+	if !wanted || size > keptLimit {
+		_, err := io.CopyBuffer(w, r, buf)
 		return err
 	}
 	var content bytes.Buffer
-	_, err := io.Copy(io.MultiWriter(w, &content), r)
-	k[n.path] = content.Bytes()
+	_, err := io.CopyBuffer(io.MultiWriter(w, &content), r, buf)
+	k[name] = content.Bytes()
 	return err
 }

@@ -43,13 +43,9 @@ type layer struct {
 	file   *os.File
 }
 
-// scan reads the whole layer, checks it and returns its entries.
-func (l *layer) scan(ctx context.Context, left *budget) ([]entry, error) {
-	s, err := l.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
+// scan reads the whole layer from s, checks it and returns its entries. It calls
+// content for each file that is not empty; what that leaves is skipped.
+func (l *layer) scan(s *stream, left *budget, content func(*entry, io.Reader) error) ([]entry, error) {
 	sum := sha256.New()
 	plain := io.TeeReader(&limited{s, &left.bytes}, sum)
 	var entries []entry
@@ -68,6 +64,9 @@ func (l *layer) scan(ctx context.Context, left *budget) ([]entry, error) {
 		}
 		if err == nil {
 			err = charge(left, hdr, e)
+		}
+		if err == nil && e.size > 0 {
+			err = content(&e, tr)
 		}
 		if err != nil {
 			return nil, err
@@ -105,22 +104,17 @@ func charge(left *budget, hdr *tar.Header, e entry) error {
 	return nil
 }
 
-// copyTo writes the content of the wanted files of the layer to w, in the order
-// of the layer. The keys of wanted are places in the tar file.
-//
-// Files that keep names are also copied to it.
-func (l *layer) copyTo(ctx context.Context, w *tar.Writer, wanted map[int]*node, keep Kept) error {
+var errChanged = errors.New("the layer was changed while it was read")
+
+// pick calls content for the wanted files of the layer, in the order of the
+// layer. The keys of wanted are places in the tar file.
+func (l *layer) pick(ctx context.Context, wanted map[int]*node, content func(*node, io.Reader) error) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	s, err := l.open(ctx)
-	if err != nil {
-		return err
-	}
+	s := l.read(ctx)
 	defer s.Close()
-	ahead := readAhead(s)
-	defer ahead.Close()
-	tr := tar.NewReader(ahead)
+	tr := tar.NewReader(s)
 	for index, todo := 0, len(wanted); todo > 0; index++ {
 		hdr, err := tr.Next()
 		if err != nil {
@@ -133,34 +127,152 @@ func (l *layer) copyTo(ctx context.Context, w *tar.Writer, wanted map[int]*node,
 		if hdr.Size != n.size {
 			return errChanged
 		}
-		if err := w.WriteHeader(n.header(n.path)); err != nil {
-			return err
-		}
-		if err := keep.copy(w, tr, n); err != nil {
+		if err := content(n, tr); err != nil {
 			return err
 		}
 		todo--
 	}
-	ahead.Close()
 	return s.verify()
 }
 
-var errChanged = errors.New("the layer was changed while it was read")
-
-// stream is a layer that is being read: what comes out is the tar file.
+// stream is a layer that is being read: what comes out is the tar file. It is
+// decompressed in the background, so that this does not wait for who takes the
+// result.
 type stream struct {
-	io.Reader
-	desc  layout.Descriptor
-	raw   io.Reader // the compressed layer; reading it adds to sum
-	sum   hash.Hash
-	size  *int64
-	close func()
+	desc layout.Descriptor
+	raw  rawReader // the compressed layer
+
+	chunks chan chunk
+	empty  chan []byte
+	made   int // buffers
+	stop   chan struct{}
+	done   chan struct{}
+	now    chunk
+	rest   []byte
 }
 
-func (l *layer) open(ctx context.Context) (*stream, error) {
-	s := &stream{desc: l.desc, sum: sha256.New(), size: new(int64), close: func() {}}
-	s.raw = &rawReader{ctx: ctx, r: io.NewSectionReader(l.file, 0, l.desc.Size+1), sum: s.sum, n: s.size}
-	in := bufio.NewReaderSize(s.raw, 1<<20)
+type chunk struct {
+	data []byte
+	err  error
+}
+
+// A layer is decompressed ahead by so much.
+const (
+	chunkSize  = 256 << 10
+	chunkCount = 64
+)
+
+// read begins to read the layer.
+func (l *layer) read(ctx context.Context) *stream {
+	s := &stream{
+		desc:   l.desc,
+		raw:    rawReader{ctx: ctx, r: io.NewSectionReader(l.file, 0, l.desc.Size+1), sum: sha256.New()},
+		chunks: make(chan chunk, chunkCount+1), // one more for an error
+		empty:  make(chan []byte, chunkCount),
+		stop:   make(chan struct{}),
+		done:   make(chan struct{}),
+	}
+	go func() {
+		defer close(s.done)
+		if err := s.fill(); err != nil {
+			s.chunks <- chunk{err: err}
+		}
+	}()
+	return s
+}
+
+// fill decompresses until the end, or until the stream is closed.
+func (s *stream) fill() error {
+	r, err := decompress(&s.raw)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for {
+		b := s.buffer()
+		if b == nil {
+			return nil
+		}
+		n, err := io.ReadFull(r, b[:chunkSize])
+		s.chunks <- chunk{data: b[:n]} // there is room for all of them
+		if err == io.ErrUnexpectedEOF && n > 0 {
+			continue // the next read tells what it is
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// buffer waits for one that is free. It returns nil when the stream is closed.
+func (s *stream) buffer() []byte {
+	select {
+	case b := <-s.empty:
+		return b
+	case <-s.stop:
+		return nil
+	default:
+	}
+	if s.made < chunkCount {
+		s.made++
+		return make([]byte, chunkSize)
+	}
+	select {
+	case b := <-s.empty:
+		return b
+	case <-s.stop:
+		return nil
+	}
+}
+
+// Read reads the tar file.
+func (s *stream) Read(b []byte) (int, error) {
+	for len(s.rest) == 0 {
+		if s.now.err != nil {
+			return 0, s.now.err
+		}
+		if s.now.data != nil {
+			s.empty <- s.now.data
+		}
+		s.now = <-s.chunks
+		s.rest = s.now.data
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// Close waits until nothing is read any more. It may be called again. What was
+// decompressed ahead is forgotten.
+func (s *stream) Close() {
+	select {
+	case <-s.stop:
+	default:
+		close(s.stop)
+	}
+	<-s.done
+}
+
+// verify reads what is left of the compressed layer and checks size and digest
+// of all of it. The stream cannot be read after that.
+func (s *stream) verify() error {
+	s.Close()
+	if _, err := io.Copy(io.Discard, &s.raw); err != nil {
+		return err
+	}
+	if s.raw.n != s.desc.Size {
+		return fmt.Errorf("the layer has not the size that its manifest says, %d", s.desc.Size)
+	}
+	if got := digestOf(s.raw.sum); got != s.desc.Digest {
+		return fault.WithHint(fmt.Errorf("the layer is corrupt: its content has digest %s", got),
+			`the image cache is damaged: remove the image with "brolga rmi" and try again`)
+	}
+	return nil
+}
+
+// decompress returns what raw holds: gzip, zstd, or the tar file itself.
+func decompress(raw io.Reader) (io.ReadCloser, error) {
+	in := bufio.NewReaderSize(raw, 1<<20)
 	magic, err := in.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -171,45 +283,24 @@ func (l *layer) open(ctx context.Context) (*stream, error) {
 		if err != nil {
 			return nil, fmt.Errorf("decompress: %w", err)
 		}
-		s.Reader = zr
+		return zr, nil
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), isSkippable(magic):
-		zr, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(2))
+		zr, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, fmt.Errorf("decompress: %w", err)
 		}
-		s.Reader, s.close = zr, zr.Close
-	default:
-		s.Reader = in
+		return zr.IOReadCloser(), nil
 	}
-	return s, nil
+	return io.NopCloser(in), nil
 }
+
+// maxWindow is the memory in bytes that decompressing a zstd layer may take;
+// "zstd --long" asks for as much.
+const maxWindow = 128 << 20
 
 // isSkippable recognises the frame that zstd:chunked files may begin with.
 func isSkippable(magic []byte) bool {
 	return len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18})
-}
-
-// verify reads what is left of the compressed layer and checks size and digest
-// of all of it. The stream cannot be read after that.
-func (s *stream) verify() error {
-	s.Close()
-	if _, err := io.Copy(io.Discard, s.raw); err != nil {
-		return err
-	}
-	if *s.size != s.desc.Size {
-		return fmt.Errorf("the layer has not the size that its manifest says, %d", s.desc.Size)
-	}
-	if got := digestOf(s.sum); got != s.desc.Digest {
-		return fault.WithHint(fmt.Errorf("the layer is corrupt: its content has digest %s", got),
-			`the image cache is damaged: remove the image with "brolga rmi" and try again`)
-	}
-	return nil
-}
-
-// Close stops reading. It may be called again.
-func (s *stream) Close() {
-	s.close()
-	s.close = func() {}
 }
 
 // rawReader reads and hashes, and stops when the context ends.
@@ -217,7 +308,7 @@ type rawReader struct {
 	ctx context.Context
 	r   io.Reader
 	sum hash.Hash
-	n   *int64
+	n   int64
 }
 
 func (r *rawReader) Read(b []byte) (int, error) {
@@ -226,7 +317,7 @@ func (r *rawReader) Read(b []byte) (int, error) {
 	}
 	n, err := r.r.Read(b)
 	r.sum.Write(b[:n])
-	*r.n += int64(n)
+	r.n += int64(n)
 	return n, err
 }
 
@@ -245,80 +336,3 @@ func (l *limited) Read(b []byte) (int, error) {
 }
 
 func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
-
-// ahead reads in the background, so that decompression does not wait for who
-// takes the result.
-type ahead struct {
-	chunks chan chunk
-	empty  chan []byte
-	stop   chan struct{}
-	done   chan struct{}
-	now    chunk
-	rest   []byte
-}
-
-type chunk struct {
-	data []byte
-	err  error
-}
-
-func readAhead(r io.Reader) *ahead {
-	const count, size = 8, 256 << 10
-	a := &ahead{
-		chunks: make(chan chunk, count),
-		empty:  make(chan []byte, count),
-		stop:   make(chan struct{}),
-		done:   make(chan struct{}),
-	}
-	for range count {
-		a.empty <- make([]byte, size)
-	}
-	go a.fill(r)
-	return a
-}
-
-func (a *ahead) fill(r io.Reader) {
-	defer close(a.done)
-	for {
-		var b []byte
-		select {
-		case b = <-a.empty:
-		case <-a.stop:
-			return
-		}
-		n, err := io.ReadFull(r, b[:cap(b)])
-		if err == io.ErrUnexpectedEOF && n > 0 {
-			err = nil // the next read tells what it is
-		}
-		a.chunks <- chunk{b[:n], err} // there is room for all buffers
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (a *ahead) Read(b []byte) (int, error) {
-	for len(a.rest) == 0 {
-		if a.now.err != nil {
-			return 0, a.now.err
-		}
-		if a.now.data != nil {
-			a.empty <- a.now.data
-		}
-		a.now = <-a.chunks
-		a.rest = a.now.data
-	}
-	n := copy(b, a.rest)
-	a.rest = a.rest[n:]
-	return n, nil
-}
-
-// Close waits until nothing is read any more. It may be called again.
-func (a *ahead) Close() {
-	select {
-	case <-a.stop:
-	default:
-		close(a.stop)
-	}
-	<-a.done
-}

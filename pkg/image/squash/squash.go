@@ -8,12 +8,14 @@
 // times are kept; device files, and extended attributes other than user.*, are
 // not. Names cannot lead out of the image.
 //
-// Each layer is read twice. The first reading checks it against the digests in
-// the manifest and in the configuration and builds the tree of the image in
-// memory, all layers at once. The second one streams the files that are left,
-// as a single tar file, into tar2sqfs. So there is no unpacked copy on the disk,
-// and no file is ever held in memory. The second reading checks again, because
-// the layers belong to a user who could change them in between.
+// Layers are read once, the uppermost first, so that what they hide is known when
+// a lower one is read: the content of files goes into tar2sqfs as it is
+// decompressed. There is no unpacked copy on the disk, and no file is ever held in
+// memory. When all layers have been read, their digests have been checked, those
+// in the manifest and those in the configuration, and the tree of the image is
+// built. The rest of it is written then: directories, links, empty files. For odd
+// images the tree may have other files than were written, for example one that a
+// layer hides but links to; then all is begun again, with a second reading.
 //
 // The same image gives the same bytes.
 //
@@ -22,24 +24,13 @@
 package squash
 
 import (
-	"archive/tar"
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/brolga-hpc/brolga/pkg/command"
-	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
@@ -67,29 +58,45 @@ const (
 	blockSize = "131072"
 )
 
-// maxParallel is how many layers are decompressed at once; each can take 128
-// MiB of memory.
-const maxParallel = 8
+// maxParallel is how many layers are decompressed at once; each can take
+// maxWindow of memory.
+const maxParallel = 3
 
 // Convert writes the image to a new file, out, with the program tar2sqfs, and
-// returns the content of the files that every container start reads. What is
-// there after an error is not an image. The error names the layer that is to
-// blame, if one is.
+// returns the content of the files that every container start reads. After an
+// error there is no file. The error names the layer that is to blame, if one is.
 func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits) (Kept, error) {
 	conf, err := readConfig(in)
 	if err != nil {
 		return nil, err
 	}
+	layers := in.layers(conf)
+	w := newWriter(out, tar2sqfs, conf.time())
+	var t *tree
+	err = w.run(ctx, func(ctx context.Context) (err error) {
+		if t, err = w.readOnce(ctx, layers, limits); err != nil {
+			return err
+		}
+		return w.rest(t)
+	})
+	if errors.Is(err, errOdd) {
+		err = w.run(ctx, func(ctx context.Context) error {
+			if err := w.readAgain(ctx, layers, t); err != nil {
+				return err
+			}
+			return w.rest(t)
+		})
+	}
+	return w.keep, err
+}
+
+// layers returns the layers as conf describes them.
+func (in Input) layers(conf imageConfig) []*layer {
 	layers := make([]*layer, len(in.Layers))
 	for i, f := range in.Layers {
 		layers[i] = &layer{desc: in.Manifest.Layers[i], diffID: conf.RootFS.DiffIDs[i], file: f}
 	}
-	t, err := build(ctx, layers, limits)
-	if err != nil {
-		return nil, err
-	}
-	keep := Kept{"etc/passwd": nil, "etc/group": nil}
-	return keep, write(ctx, t, layers, out, tar2sqfs, conf.time(), keep)
+	return layers
 }
 
 // imageConfig is the part of an image's configuration that says what its layers
@@ -124,157 +131,4 @@ func (c imageConfig) time() int64 {
 		return 0
 	}
 	return min(max(t.Unix(), 0), maxTime)
-}
-
-// build reads all layers at once and applies them one by one.
-func build(ctx context.Context, layers []*layer, limits Limits) (*tree, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	left := &budget{}
-	left.bytes.Store(limits.Unpacked)
-	left.entries.Store(limits.Entries)
-	left.names.Store(limits.Names)
-	entries := make([][]entry, len(layers))
-	slots := make(chan struct{}, min(runtime.GOMAXPROCS(0), maxParallel))
-	var wg sync.WaitGroup
-	for i, l := range layers {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			var err error
-			if entries[i], err = l.scan(ctx, left); err != nil {
-				cancel(fmt.Errorf("layer %s: %w", l.desc.Digest, err)) // the first one counts
-			}
-		})
-	}
-	wg.Wait()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	t := newTree()
-	for i, l := range layers {
-		if err := t.apply(i, entries[i]); err != nil {
-			return nil, fmt.Errorf("layer %s: %w", l.desc.Digest, err)
-		}
-		entries[i] = nil
-	}
-	return t, nil
-}
-
-// write runs tar2sqfs and feeds it.
-func write(ctx context.Context, t *tree, layers []*layer, out, tar2sqfs string, created int64, keep Kept) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 1<<20) // only faster
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	fed := make(chan error, 1)
-	go func() {
-		err := feed(ctx, w, t, layers, keep)
-		if err != nil {
-			cancel(err) // kills tar2sqfs before it sees the end of its input
-		}
-		fed <- errors.Join(err, w.Close())
-	}()
-	err = command.Run(ctx, command.Cmd{
-		Path: tar2sqfs,
-		Args: []string{
-			"--compressor", "zstd", "--comp-extra", "level=" + zstdLevel, "--block-size", blockSize,
-			"--num-jobs", strconv.Itoa(runtime.GOMAXPROCS(0)), "--no-skip", "--quiet", out,
-		},
-		Env:   []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(created, 10)},
-		Stdin: r,
-	})
-	r.Close() // lets feed fail, if tar2sqfs did not read it all
-	feedErr := <-fed
-	if feedErr != nil && (err == nil || !errors.Is(feedErr, unix.EPIPE)) {
-		return feedErr
-	}
-	return explain(err, filepath.Dir(out))
-}
-
-// explain turns a failure of tar2sqfs, which does not say why it could not
-// write, into what the reader needs to know.
-func explain(err error, dir string) error {
-	var ce *command.Error
-	if !errors.As(err, &ce) || !strings.Contains(ce.Stderr, "I/O error") {
-		return err
-	}
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) == nil && st.Bavail*uint64(st.Bsize) < 16<<20 {
-		return fault.WithHint(fmt.Errorf("no space left in the store %s", dir),
-			`an administrator can make space with "brolga rmi --store"`)
-	}
-	return fmt.Errorf("write to the store %s: %w", dir, err)
-}
-
-// feed writes the image as one tar file: the root, directories and everything
-// without content sorted by name, then files in the order in which the layers have
-// them, then further names of files.
-func feed(ctx context.Context, w *os.File, t *tree, layers []*layer, keep Kept) error {
-	buf := bufio.NewWriterSize(w, 1<<20)
-	tw := tar.NewWriter(buf)
-	wanted := make([]map[int]*node, len(layers))
-	for i := range wanted {
-		wanted[i] = map[int]*node{}
-	}
-	type link struct {
-		name string
-		node *node
-	}
-	var links []link
-	if err := tw.WriteHeader(t.root.header(".")); err != nil {
-		return fmt.Errorf("the root: %w", err)
-	}
-	for name, n := range t.walk() {
-		switch {
-		case len(name) > maxPath:
-			return fmt.Errorf("%.40q...: the name is longer than %d bytes", name, maxPath)
-		case n.path != "":
-			links = append(links, link{name, n})
-			continue
-		}
-		n.path = name
-		if n.size > 0 {
-			wanted[n.layer][n.index] = n
-			continue
-		}
-		if err := tw.WriteHeader(n.header(name)); err != nil {
-			return fmt.Errorf("%q: %w", name, err)
-		}
-	}
-	for i, l := range layers {
-		if err := l.copyTo(ctx, tw, wanted[i], keep); err != nil {
-			return fmt.Errorf("layer %s: %w", l.desc.Digest, err)
-		}
-	}
-	for _, l := range links {
-		hdr := l.node.header(l.name)
-		hdr.Typeflag, hdr.Linkname, hdr.Size, hdr.PAXRecords = tar.TypeLink, l.node.path, 0, nil
-		if err := tw.WriteHeader(hdr); err != nil {
-			return fmt.Errorf("%q: %w", l.name, err)
-		}
-	}
-	return errors.Join(tw.Close(), buf.Flush())
-}
-
-// header returns the tar header of a file under one of its names.
-func (n *node) header(name string) *tar.Header {
-	if n.isDir() {
-		name += "/"
-	}
-	return &tar.Header{
-		Typeflag:   n.kind,
-		Name:       name,
-		Linkname:   n.target,
-		Mode:       int64(n.mode),
-		Uid:        int(n.uid),
-		Gid:        int(n.gid),
-		Size:       n.size,
-		ModTime:    time.Unix(int64(n.mtime), 0),
-		PAXRecords: n.attrs,
-	}
 }

@@ -570,24 +570,33 @@ func TestConvertRefuses(t *testing.T) {
 	}
 }
 
-// TestConvertNoticesAChange changes a layer between the two readings.
+// TestConvertNoticesAChange changes a layer between the two readings that an odd
+// image needs.
 func TestConvertNoticesAChange(t *testing.T) {
-	in := input(t, [][]byte{tarOf(t, []member{regular("a", strings.Repeat("x", 5000))})})
+	in := input(t, [][]byte{
+		tarOf(t, []member{regular("a", strings.Repeat("x", 5000)), hardlink("b", "a")}),
+		tarOf(t, []member{regular(".wh.a", "")}),
+	})
 	conf, err := readConfig(in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers := []*layer{{desc: in.Manifest.Layers[0], diffID: conf.RootFS.DiffIDs[0], file: in.Layers[0]}}
-	built, err := build(t.Context(), layers, DefaultLimits)
-	if err != nil {
-		t.Fatal(err)
+	w := newWriter(filepath.Join(t.TempDir(), "out"), tar2sqfs, 0)
+	layers := in.layers(conf)
+	var odd *tree
+	err = w.run(t.Context(), func(ctx context.Context) error {
+		odd, err = w.readOnce(ctx, layers, DefaultLimits)
+		return err
+	})
+	if !errors.Is(err, errOdd) {
+		t.Fatalf("readOnce = %v; want errOdd", err)
 	}
 	if _, err := in.Layers[0].WriteAt([]byte("other"), 2000); err != nil {
 		t.Fatal(err)
 	}
-	err = write(t.Context(), built, layers, filepath.Join(t.TempDir(), "out"), tar2sqfs, 0, Kept{})
+	err = w.run(t.Context(), func(ctx context.Context) error { return w.readAgain(ctx, layers, odd) })
 	if err == nil || !strings.Contains(err.Error(), "is corrupt") {
-		t.Errorf("write = %v; want an error about a corrupt layer", err)
+		t.Errorf("readAgain = %v; want an error about a corrupt layer", err)
 	}
 }
 

@@ -27,6 +27,7 @@ type entry struct {
 	name  string // clean, relative to the root; "" is the root itself
 	link  string // clean target of a hard link
 	index int    // place in the tar file, from zero
+	sent  bool   // its content has been written under its name
 }
 
 // file is what is kept of a tar header. Its kind is a type flag of package tar,
@@ -43,15 +44,15 @@ type file struct {
 
 const kindWhiteout = 'w'
 
+func (f *file) isDir() bool { return f.kind == tar.TypeDir }
+
 // node is a file of the image. Hard links are several names of one node.
 type node struct {
 	file
 	layer, index int              // where its content is
 	children     map[string]*node // of a directory
-	path         string           // its first name; set when the tree is complete
+	path         string           // the name that it has been written under
 }
-
-func (n *node) isDir() bool { return n.kind == tar.TypeDir }
 
 // tree is the file system that layers add up to.
 type tree struct{ root *node }
@@ -129,6 +130,9 @@ func (t *tree) add(layer int, e entry) error {
 		return err
 	}
 	n := &node{file: e.file, layer: layer, index: e.index}
+	if e.sent {
+		n.path = e.name
+	}
 	switch e.kind {
 	case tar.TypeLink:
 		if n, err = t.target(layer, e); err != nil {
@@ -208,6 +212,21 @@ func (t *tree) parent(layer int, name string, make bool) (*node, error) {
 		}
 	}
 	return dirs[len(dirs)-1], nil
+}
+
+// has says whether the content of all files of the tree has been written, each
+// under a name that it has, and no others: count is how many were written.
+func (t *tree) has(count int) bool {
+	for name, n := range t.walk() {
+		switch {
+		case n.size == 0:
+		case n.path == name:
+			count--
+		case n.path == "" || t.lookup(n.path) != n:
+			return false
+		}
+	}
+	return count == 0
 }
 
 // walk yields every name of the tree, sorted, directories before their content,

@@ -97,6 +97,43 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 	expect_line inside
 }
 
+@test "mounts: a tmpfs is empty, the user's, as large as it is told and shared by the node" {
+	run_ok crun -n2 "${in_image[@]}" --container-mounts=tmpfs:/opt/t:size=1m,tmpfs:/usr/share:mode=0700 sh -c '
+		touch /opt/t/$SLURM_PROCID; until [ -e /opt/t/0 ] && [ -e /opt/t/1 ]; do sleep 0.1; done
+		[ $SLURM_PROCID = 0 ] || exit 0
+		stat -c "%a %U" /opt/t /usr/share; ls -A /usr/share; df -k /opt/t | tail -1
+		dd if=/dev/zero of=/opt/t/x bs=64k count=32 2>&1 | grep -o "No space left on device"'
+	expect_line "1777 $BROLGA_TEST_USER"
+	expect_line "700 $BROLGA_TEST_USER"
+	expect_match ' 1024 .* /opt/t$'
+	expect_line 'No space left on device'
+}
+
+@test "mounts: a tmpfs can be read-only and noexec, and takes mounts below it" {
+	run crun "${in_image[@]}" --container-mounts="tmpfs:/opt/t:ro+noexec,tmpfs:/opt/u,$mine/x:/opt/u/below/x" sh -c '
+		touch /opt/t/x; cat /opt/u/below/x/file; grep " /opt/t " /proc/self/mountinfo'
+	expect_match '/opt/t/x.: Read-only file system'
+	expect_line content
+	expect_match ' /opt/t ro,nosuid,nodev,noexec'
+}
+
+@test "mounts: umount takes back the site's, an earlier one and the home directory" {
+	site_config $'[container]\nmounts = ["'"$mine/x"':/mnt/site"]'
+	mounted "umount:/mnt/site,umount:$user_home,$mine/x:/mnt/a,umount:/mnt/a,umount:/no/such" \
+		"ls /mnt; ls $user_home || echo no home"
+	[[ $(grep -v '^ls:' <<<"$output") == 'no home' ]] || fail "$output"
+}
+
+@test "mounts: a device works where the host has it, and nowhere else" {
+	mknod -m 666 "$mine/null" c 1 3
+	mounted "/dev/null:/opt/null,/dev/zero:/opt/zero:nodev,$mine/null:/opt/other" '
+		echo x >/opt/null && echo written
+		head -c1 /opt/zero || echo refused
+		echo x >/opt/other || echo refused'
+	expect_line written
+	[[ $(grep -cx refused <<<"$output") == 2 ]] || fail "$output"
+}
+
 @test "mounts: the variable does the same, and the option wins" {
 	run_ok as_user env BROLGA_CONTAINER_MOUNTS="$mine/x:/mnt/v" srun "${in_image[@]}" cat /mnt/v/file
 	[[ $output == content ]]
@@ -147,6 +184,11 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 		/etc:/mnt:ro+rw|: "/etc:/mnt:ro+rw": flags ro and rw contradict each other
 		/etc:/mnt:ro:rw|: "/etc:/mnt:ro:rw": want SRC[:DST[:FLAGS]]
 		/etc:/mnt,|: "": source is empty
+		tmpfs|: "tmpfs": destination "tmpfs" is not an absolute path
+		tmpfs:/t:size=big|: "tmpfs:/t:size=big": size "big": want a size such as 2g or 25%
+		tmpfs:/t:mode=4755|: "tmpfs:/t:mode=4755": mode "4755": want an octal number such as 0700
+		umount:/t:ro|: "umount:/t:ro": unknown flag "ro"; flags are separated by +
+		devpts:/t|: "devpts:/t": source "devpts" does not start with / or .
 	LIST
 	given BROLGA_CONTAINER_MOUNTS=
 	refused 'BROLGA_CONTAINER_MOUNTS is empty: unset it or give it a value' "${in_image[@]}"

@@ -116,7 +116,7 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 	if err := addSystemFiles(root, p); err != nil {
 		return err
 	}
-	if err := mountBinds(root, s.Mounts); err != nil {
+	if err := mountAll(root, s.Mounts); err != nil {
 		return err
 	}
 	if s.Root.Readonly {
@@ -125,12 +125,16 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 	return nil
 }
 
-// mountBinds makes the mounts that libcontainer does not. All that cannot be
+// mountAll makes the mounts that libcontainer does not. All that cannot be
 // made are reported.
-func mountBinds(root *rootfs.Rootfs, mounts []specs.Mount) error {
+func mountAll(root *rootfs.Rootfs, mounts []specs.Mount) error {
 	var errs []error
 	for _, m := range mounts {
 		if spec.SystemMount(m) {
+			continue
+		}
+		if m.Type == "tmpfs" {
+			errs = append(errs, root.MountTmpfs(m.Destination, m.Options))
 			continue
 		}
 		has := func(option string) bool { return slices.Contains(m.Options, option) }
@@ -140,6 +144,7 @@ func mountBinds(root *rootfs.Rootfs, mounts []specs.Mount) error {
 			AsUser:   has(spec.AsUser),
 			ReadOnly: has("ro"),
 			NoExec:   has("noexec"),
+			Device:   has(spec.Device),
 			Private:  has("private") || has("rprivate"),
 		})
 		if has(spec.Optional) && errors.Is(err, rootfs.ErrNoSource) {

@@ -71,10 +71,15 @@ func checkWorkdir(c Config) error {
 	return nil
 }
 
-// checkTmpfsSize checks for a number and a unit, as tmpfs(5) has them.
+// IsTmpfsSize tells whether text is a number and a unit, as tmpfs(5) has them.
+func IsTmpfsSize(text string) bool {
+	number := strings.TrimRight(text, "kKmMgG%")
+	n, err := strconv.ParseUint(number, 10, 63)
+	return err == nil && n > 0 && len(text)-len(number) <= 1
+}
+
 func checkTmpfsSize(c Config) error {
-	number := strings.TrimRight(c.Container.TmpfsSize, "kKmMgG%")
-	if n, err := strconv.ParseUint(number, 10, 63); err != nil || n == 0 || len(c.Container.TmpfsSize)-len(number) > 1 {
+	if !IsTmpfsSize(c.Container.TmpfsSize) {
 		return fmt.Errorf("container.tmpfs_size = %q: want a size such as 2g or 25%%", c.Container.TmpfsSize)
 	}
 	return nil

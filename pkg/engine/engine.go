@@ -81,7 +81,7 @@ func (e *Engine) serveRelative(ctx context.Context, tasks *task.Listener) error 
 func absolute(mounts []request.Mount, dir string) []request.Mount {
 	var all []request.Mount
 	for _, m := range mounts {
-		if !filepath.IsAbs(m.Source) {
+		if m.IsRelative() {
 			m.Source = filepath.Join(dir, m.Source)
 		}
 		all = append(all, m)

@@ -63,8 +63,12 @@ var Table = []Option{
 		Name: Mounts, Arg: "SRC[:DST[:FLAGS]][,...]",
 		Usage: "mount files or directories of the host",
 		Doc: "DST defaults to SRC. A relative SRC starts at the step's working directory. FLAGS are separated by `+`: " +
-			"`ro` or `rw` (default), `rbind` (always), `rslave` (default), `rprivate`, `nosuid`, `nodev`, `noexec`. " +
-			"A backslash makes a following comma, colon or backslash part of a path.",
+			"`ro` or `rw` (default), `rbind` (always), `rslave` (default), `rprivate`, `nosuid` (always), `nodev` (always, " +
+			"except below the host's `/dev`), `noexec`. A backslash makes a following comma, colon or backslash part of a " +
+			"path; blanks are nothing special.\n\n" +
+			"`tmpfs:DST[:FLAGS]` mounts an empty file system in memory, shared by the tasks of a node. It takes `ro`, `noexec`, " +
+			"`size=` as bytes, with the suffix `k`, `m` or `g`, or in percent of the memory, and `mode=` (1777). " +
+			"`umount:DST` takes back what the site, or an earlier entry, mounts at DST, the home directory too.",
 	},
 	{
 		Name: Workdir, Arg: "PATH",

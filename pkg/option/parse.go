@@ -5,18 +5,34 @@ package option
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
 )
 
 // Mount is one entry of --container-mounts.
 type Mount struct {
 	// Source is a path on the host, absolute or relative to the step's working
-	// directory.
+	// directory, or [Tmpfs] or [Umount], which are no paths.
 	Source string
 	// Target is an absolute path in the container.
 	Target string
 	// Flags are mount flags as the runtime specification spells them, checked.
 	Flags []string
+}
+
+// Sources that are no paths.
+const (
+	// Tmpfs is an empty file system in memory.
+	Tmpfs = "tmpfs"
+	// Umount takes back what an earlier entry, or the site, mounts at Target.
+	Umount = "umount"
+)
+
+// IsRelative tells whether the source depends on the working directory.
+func (m Mount) IsRelative() bool {
+	return m.Source != Tmpfs && m.Source != Umount && !strings.HasPrefix(m.Source, "/")
 }
 
 // ParseMounts parses the value of --container-mounts. All faulty entries are
@@ -48,14 +64,20 @@ func parseMount(entry string) (Mount, error) {
 	if m.Source == "" {
 		return Mount{}, errors.New("source is empty")
 	}
-	if !strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, ".") {
+	allowed := mountFlags
+	switch {
+	case m.Source == Tmpfs:
+		allowed = tmpfsFlags
+	case m.Source == Umount:
+		allowed = nil
+	case !strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, "."):
 		return Mount{}, fmt.Errorf("source %q does not start with / or .", m.Source)
 	}
 	if !strings.HasPrefix(m.Target, "/") {
 		return Mount{}, fmt.Errorf("destination %q is not an absolute path", m.Target)
 	}
 	if len(parts) == 3 {
-		flags, err := parseMountFlags(parts[2])
+		flags, err := parseMountFlags(parts[2], allowed)
 		if err != nil {
 			return Mount{}, err
 		}
@@ -64,7 +86,7 @@ func parseMount(entry string) (Mount, error) {
 	return m, nil
 }
 
-// mountFlags are the flags a user may give, each with the group of which only
+// mountFlags are the flags of a bind mount, each with the group of which only
 // one may be given.
 var mountFlags = map[string]string{
 	"ro": "access", "rw": "access",
@@ -75,13 +97,26 @@ var mountFlags = map[string]string{
 	"nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec",
 }
 
-func parseMountFlags(text string) ([]string, error) {
+// tmpfsFlags are those of a tmpfs; names that end with "=" take a value.
+var tmpfsFlags = map[string]string{
+	"ro": "access", "rw": "access", "nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec",
+	"size=": "size", "mode=": "mode",
+}
+
+func parseMountFlags(text string, allowed map[string]string) ([]string, error) {
 	var flags []string
 	groups := map[string]string{}
 	for _, flag := range strings.Split(text, "+") {
-		group, known := mountFlags[flag]
+		name, value, hasValue := strings.Cut(flag, "=")
+		if hasValue {
+			name += "="
+		}
+		group, known := allowed[name]
 		if !known {
 			return nil, fmt.Errorf("unknown flag %q; flags are separated by +", flag)
+		}
+		if err := checkFlagValue(name, value); err != nil {
+			return nil, err
 		}
 		if other, given := groups[group]; given && other != flag {
 			return nil, fmt.Errorf("flags %s and %s contradict each other", other, flag)
@@ -90,6 +125,20 @@ func parseMountFlags(text string) ([]string, error) {
 		flags = append(flags, flag)
 	}
 	return flags, nil
+}
+
+func checkFlagValue(name, value string) error {
+	switch name {
+	case "size=":
+		if !config.IsTmpfsSize(value) {
+			return fmt.Errorf("size %q: want a size such as 2g or 25%%", value)
+		}
+	case "mode=":
+		if mode, err := strconv.ParseUint(value, 8, 32); err != nil || mode > 0o1777 {
+			return fmt.Errorf("mode %q: want an octal number such as 0700", value)
+		}
+	}
+	return nil
 }
 
 // EnvEdit is one entry of --container-env.

@@ -264,7 +264,7 @@ func (r Request) NeedsLauncher(entrypoint []string) bool {
 // directory, which is known only once its tasks exist.
 func (r Request) RelativeSources() bool {
 	for _, m := range r.Mounts {
-		if !filepath.IsAbs(m.Source) {
+		if m.IsRelative() {
 			return true
 		}
 	}

@@ -23,6 +23,9 @@ type Mount struct {
 	// ReadOnly, NoExec, Devices and Private are the exceptions to
 	// read-write, exec, nodev and slave.
 	ReadOnly, NoExec, Devices, Private bool
+	// Device makes Devices true if the source is a device of the host, or a
+	// directory of them.
+	Device bool
 }
 
 // ErrNoSource means that a mount's source does not exist.
@@ -56,6 +59,9 @@ func (r *Rootfs) prepare(m Mount, at string) (isDir bool, err error) {
 		return false, err
 	}
 	isDir = st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if m.Device && isDevice(source) {
+		m.Devices = true
+	}
 	if err := makeMountPoint(at, isDir); err != nil {
 		return false, err
 	}
@@ -63,6 +69,48 @@ func (r *Rootfs) prepare(m Mount, at string) (isDir bool, err error) {
 		return false, err
 	}
 	return isDir, setAttributes(at, m)
+}
+
+// isDevice tells whether an open path is below the host's /dev and on its file
+// system, where only root makes devices. A bind mount keeps the nodev of its
+// source, so nothing works that does not work on the host.
+func isDevice(source *os.File) bool {
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", source.Fd()))
+	if err != nil || !strings.HasPrefix(path, "/dev/") {
+		return false
+	}
+	var st, dev unix.Stat_t
+	return unix.Fstat(int(source.Fd()), &st) == nil && unix.Stat("/dev", &dev) == nil && st.Dev == dev.Dev
+}
+
+// MountTmpfs mounts an empty file system of the user's. Options are those of
+// the runtime specification.
+func (r *Rootfs) MountTmpfs(target string, options []string) error {
+	r.made++
+	stage := filepath.Join(r.dir, "stage", fmt.Sprint(r.made))
+	err := os.Mkdir(stage, 0o755)
+	data := fmt.Sprintf("uid=%d,gid=%d", r.user.UID, r.user.GID)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	for _, o := range options {
+		switch {
+		case strings.Contains(o, "="):
+			data += "," + o
+		case o == "ro":
+			flags |= unix.MS_RDONLY
+		case o == "noexec":
+			flags |= unix.MS_NOEXEC
+		}
+	}
+	if err == nil {
+		err = unix.Mount("brolga", stage, "tmpfs", flags, data)
+	}
+	if err == nil {
+		err = r.show(stage, target, true)
+	}
+	if err != nil {
+		return fmt.Errorf("mount tmpfs at %s: %w", target, err)
+	}
+	return nil
 }
 
 func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {

@@ -464,6 +464,60 @@ func TestMountDoesNotFollowTheHelper(t *testing.T) {
 	})
 }
 
+// TestMountDevice checks that a user can open a device in the container only
+// where the host lets it be opened.
+func TestMountDevice(t *testing.T) {
+	image := makeImage(t, imageTree)
+	inRootfs(t, image, func(r *Rootfs) error {
+		elsewhere := t.TempDir()
+		device := filepath.Join(elsewhere, "null")
+		if err := unix.Mknod(device, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+			return err
+		}
+		for source, want := range map[string]string{
+			"/dev/null": "rw,nosuid", "/dev": "rw,nosuid,nodev", device: "rw,nosuid,nodev",
+		} {
+			target := "/device" + source
+			if err := r.Mount(Mount{Source: source, Target: target, Device: true}); err != nil {
+				return err
+			}
+			info, err := infoOf(r.Path + target)
+			if err != nil {
+				return err
+			}
+			if got := info.has("nodev"); got != strings.Contains(want, "nodev") {
+				return fmt.Errorf("%s: nodev %v; want %s", source, got, want)
+			}
+		}
+		return nil
+	})
+}
+
+func TestMountTmpfs(t *testing.T) {
+	image := makeImage(t, imageTree)
+	inRootfs(t, image, func(r *Rootfs) error {
+		if err := r.MountTmpfs("/new/place", []string{"size=64k", "mode=0700", "noexec", "nosuid", "nodev"}); err != nil {
+			return err
+		}
+		path := r.Path + "/new/place"
+		if err := expectFlags(path, "rw,nosuid,nodev,noexec"); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		var fs unix.Statfs_t
+		if err := errors.Join(unix.Stat(path, &st), unix.Statfs(path, &fs)); err != nil {
+			return err
+		}
+		if st.Uid != ada.UID || st.Gid != ada.GID || st.Mode&0o7777 != 0o700 || fs.Blocks*uint64(fs.Bsize) != 64<<10 {
+			return fmt.Errorf("owner %d:%d, mode %o, %d blocks", st.Uid, st.Gid, st.Mode, fs.Blocks)
+		}
+		if err := r.MountTmpfs("/etc/passwd", nil); err == nil || !strings.Contains(err.Error(), "mount tmpfs at /etc/passwd: one is a directory") {
+			return fmt.Errorf("MountTmpfs over a file = %v; want an error", err)
+		}
+		return nil
+	})
+}
+
 func TestMountFlags(t *testing.T) {
 	image := makeImage(t, imageTree)
 	for _, tt := range []struct {

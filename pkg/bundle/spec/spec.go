@@ -20,6 +20,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
@@ -47,6 +48,9 @@ const (
 	AsUser = "x-brolga.user"
 	// Optional: leave the mount out where the source is missing.
 	Optional = "x-brolga.optional"
+	// Device: nodev does not hold if the source is a device, or a directory of
+	// them, that the user could open on the host.
+	Device = "x-brolga.device"
 )
 
 // defaultPath is the PATH of an image that sets none, as docker has it.
@@ -138,23 +142,52 @@ func mounts(r request.Request, user identity.User) []specs.Mount {
 		mounts = append(mounts, Bind(user.Home, user.Home, AsUser, Optional))
 	}
 	for _, m := range r.Mounts {
-		origin := AsUser
-		if m.Site {
-			origin = Optional
+		target := filepath.Clean(m.Target)
+		switch m.Source {
+		case option.Umount:
+			mounts = slices.DeleteFunc(mounts, func(s specs.Mount) bool { return s.Destination == target })
+		case option.Tmpfs:
+			mounts = append(mounts, specs.Mount{
+				Destination: target, Source: option.Tmpfs, Type: "tmpfs",
+				Options: withDefaults(m.Flags, [][]string{{"size=" + r.TmpfsSize, "size="}, {"mode=1777", "mode="}, {"nosuid"}, {"nodev"}}),
+			})
+		default:
+			mounts = append(mounts, Bind(m.Source, target, append(origin(m), m.Flags...)...))
 		}
-		mounts = append(mounts, Bind(m.Source, filepath.Clean(m.Target), append([]string{origin}, m.Flags...)...))
 	}
 	return mounts
+}
+
+// origin returns the options that say how the source is opened.
+func origin(m request.Mount) []string {
+	switch {
+	case m.Site:
+		return []string{Optional}
+	case slices.Contains(m.Flags, "nodev"):
+		return []string{AsUser}
+	}
+	return []string{AsUser, Device}
 }
 
 // Bind returns a bind mount with the given options and, where they do not say
 // otherwise, rbind, rslave, nosuid and nodev.
 func Bind(source, target string, options ...string) specs.Mount {
+	options = withDefaults(options, [][]string{{"rbind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev"}})
+	return specs.Mount{Destination: target, Source: source, Type: "bind", Options: options}
+}
+
+// withDefaults returns the options and, of each group of which none is given,
+// the first. A member that ends with "=" stands for any value.
+func withDefaults(options []string, groups [][]string) []string {
 	options = slices.Clone(options)
-	for _, group := range [][]string{{"rbind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev"}} {
-		if !slices.ContainsFunc(group, func(o string) bool { return slices.Contains(options, o) }) {
+	for _, group := range groups {
+		given := slices.ContainsFunc(options, func(o string) bool {
+			name, _, hasValue := strings.Cut(o, "=")
+			return slices.Contains(group, o) || hasValue && slices.Contains(group, name+"=")
+		})
+		if !given {
 			options = append(options, group[0])
 		}
 	}
-	return specs.Mount{Destination: target, Source: source, Type: "bind", Options: options}
+	return options
 }

@@ -121,7 +121,15 @@ func TestParse(t *testing.T) {
 		{in: `{"schemaVersion":2,"mediaType":"` + TypeDockerIndex + `","manifests":[]}`, index: true},
 		{in: `{"schemaVersion":2,"manifests":[]}`, index: true},
 
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.oci.image.layer.v1.tar+zstd") + `]}`},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.oci.image.layer.v1.tar") + `]}`},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.docker.image.rootfs.diff.tar.gzip") + `]}`},
+
 		{in: `x`, err: "not a manifest"},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip") + `]}`, err: "layer sha256:" + hostile + " is foreign"},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip") + `]}`, err: "layer sha256:" + hostile + " is foreign"},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.oci.image.layer.v1.tar+gzip+encrypted") + `]}`, err: "is encrypted"},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.cncf.helm.chart.content.v1.tar+gzip") + `]}`, err: "not a container image"},
 		{in: `{}`, err: "not an image manifest"},
 		{in: `{"schemaVersion":1}`, err: "schema 1 is not supported"},
 		{in: `{"schemaVersion":2,"mediaType":"text/html","config":` + d + `}`, err: `media type "text/html"`},
@@ -143,6 +151,69 @@ func TestParse(t *testing.T) {
 				t.Fatalf("Parse = index %v, %v; want index %v", index != nil, err, tt.index)
 			}
 		})
+	}
+}
+
+func layer(mediaType string) string {
+	return `{"mediaType":"` + mediaType + `","digest":"sha256:` + hostile + `","size":1}`
+}
+
+// FuzzParse looks for manifests and indexes that make Parse or Select panic, or
+// that let something through that is no digest.
+func FuzzParse(f *testing.F) {
+	const d = `{"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","size":1}`
+	for _, seed := range []string{
+		`{"schemaVersion":2,"mediaType":"` + TypeManifest + `","config":` + d + `,"layers":[` + d + `,` + layer("application/vnd.oci.image.layer.v1.tar+zstd") + `]}`,
+		`{"schemaVersion":2,"mediaType":"` + TypeDockerManifest + `","config":` + d + `}`,
+		`{"schemaVersion":2,"mediaType":"` + TypeIndex + `","manifests":[{"digest":"sha256:` + hostile + `","size":7,"platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}`,
+		`{"schemaVersion":2,"manifests":[{"platform":{"os":"linux","architecture":"amd64"}}, null]}`,
+		`{"schemaVersion":2,"config":null,"layers":[null]}`,
+		`{"schemaVersion":1}`, `[]`, `null`, `{"schemaVersion":2,"manifests":[` + d + `],"layers":[]}`,
+		`{"schemaVersion":2,"config":{"digest":"sha256:../../../etc/passwd","size":-9223372036854775808}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, index, err := Parse(raw)
+		if err != nil {
+			return
+		}
+		if index != nil {
+			for _, p := range []Platform{Host(), {OS: "linux", Architecture: "arm", Variant: "v7"}} {
+				if d, err := index.Select(p); err == nil && (!ref.IsDigest(d.Digest) || d.Size < 0) {
+					t.Errorf("Select = %+v", d)
+				}
+			}
+			return
+		}
+		for _, d := range m.Blobs() {
+			if !ref.IsDigest(d.Digest) || d.Size < 0 {
+				t.Errorf("Parse lets %+v through", d)
+			}
+		}
+	})
+}
+
+func TestParsePlatform(t *testing.T) {
+	for _, tt := range []struct {
+		in, want string // empty is an error
+	}{
+		{"linux/amd64", "linux/amd64"},
+		{"arm64", "linux/arm64"},
+		{"linux/arm/v7", "linux/arm/v7"},
+		{"x86_64", "linux/amd64"},
+		{"linux/aarch64", "linux/arm64"},
+
+		{"", ""},
+		{"linux/", ""},
+		{"linux/arm/v7/x", ""},
+		{"linux/ARM", ""},
+		{"linux/a b", ""},
+	} {
+		got, err := ParsePlatform(tt.in)
+		if (err == nil) != (tt.want != "") || (err == nil && got.String() != tt.want) {
+			t.Errorf("ParsePlatform(%q) = %s, %v; want %q", tt.in, got, err, tt.want)
+		}
 	}
 }
 

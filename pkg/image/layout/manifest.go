@@ -56,6 +56,30 @@ func (p Platform) String() string {
 	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
 }
 
+// ParsePlatform reads what [Platform.String] writes. The system may be left out.
+func ParsePlatform(s string) (Platform, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) == 1 {
+		parts = []string{"linux", s}
+	}
+	for _, part := range parts {
+		if part == "" || len(parts) > 3 || strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
+			return Platform{}, fmt.Errorf("platform %q: want [OS/]ARCHITECTURE[/VARIANT], such as linux/arm64", s)
+		}
+	}
+	p := Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	if name, ok := architectures[p.Architecture]; ok {
+		p.Architecture = name
+	}
+	return p, nil
+}
+
+// architectures are the kernel's names for those that images name otherwise.
+var architectures = map[string]string{"x86_64": "amd64", "aarch64": "arm64"}
+
 // variants lists, best first, the variants of an architecture that every
 // machine we run on can execute.
 var variants = map[string][]string{
@@ -123,6 +147,9 @@ func (x *Index) Select(p Platform) (Descriptor, error) {
 		}
 	}
 	if best < 0 {
+		if len(has) == 0 {
+			has = append(has, "none")
+		}
 		return Descriptor{}, fmt.Errorf("%w, %s; there is %s", ErrPlatform, p, strings.Join(has, ", "))
 	}
 	if err := x.Manifests[best].check(); err != nil {
@@ -184,6 +211,11 @@ func Parse(raw []byte) (Manifest, *Index, error) {
 			return Manifest{}, nil, err
 		}
 	}
+	for _, d := range m.Layers {
+		if err := d.checkLayer(); err != nil {
+			return Manifest{}, nil, err
+		}
+	}
 	if m.Config.Size > MaxManifest {
 		return Manifest{}, nil, fmt.Errorf("the configuration is longer than %d bytes", MaxManifest)
 	}
@@ -196,6 +228,26 @@ func (d Descriptor) check() error {
 	}
 	if d.Size < 0 {
 		return fmt.Errorf("digest %s: size %d", d.Digest, d.Size)
+	}
+	return nil
+}
+
+// layerTypes begin the media types of layers that are tar files. What follows
+// names the compression, which is recognised by the content.
+var layerTypes = []string{"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"}
+
+// checkLayer refuses what cannot be fetched or is no tar file, such as the parts
+// of a chart. A descriptor without a type is taken for a layer.
+func (d Descriptor) checkLayer() error {
+	switch {
+	case d.MediaType == "":
+		return nil
+	case strings.Contains(d.MediaType, "nondistributable"), strings.Contains(d.MediaType, "foreign"):
+		return fmt.Errorf("layer %s is foreign, its owner lets no registry distribute it: %q", d.Digest, d.MediaType)
+	case strings.HasSuffix(d.MediaType, "+encrypted"):
+		return fmt.Errorf("layer %s is encrypted: %q", d.Digest, d.MediaType)
+	case !slices.ContainsFunc(layerTypes, func(t string) bool { return strings.HasPrefix(d.MediaType, t) }):
+		return fmt.Errorf("not a container image: %s is %q", d.Digest, d.MediaType)
 	}
 	return nil
 }

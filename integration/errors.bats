@@ -103,7 +103,7 @@ nothing_half_written() {
 	local denied='the registry wants other credentials, or has no such image'
 	as_user brolga rmi "$private" 2>/dev/null || true
 	refused "pull $private: $denied" --container-image="$private"
-	expect_match '^brolga: hint: log in with "docker login"'
+	expect_match '^brolga: hint: log in with "brolga login '
 	as_user mkdir "$user_home/.docker"
 	jq -n --arg registry "$BROLGA_TEST_PRIVATE_REGISTRY" --arg login "$BROLGA_TEST_PRIVATE_LOGIN" \
 		'{auths: {($registry): {auth: ($login | @base64)}}}' | as_user tee .docker/config.json >/dev/null

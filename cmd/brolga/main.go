@@ -40,6 +40,8 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"pull", "[--quiet] IMAGE", "fetch an image into your cache", runPull},
+		{"login", "[--username USER] REGISTRY", "keep a password for a registry", runLogin},
+		{"logout", "REGISTRY", "remove what is kept for a registry", runLogout},
 		{"images", "[--json] [--store]", "list the images in your cache, or in the store", runImages},
 		{"rmi", "[--store] IMAGE...", "remove images from your cache, or from the store", runRmi},
 		{"version", "", "print the version", runVersion},
@@ -131,7 +133,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "usage: brolga COMMAND [ARGUMENT...]\n\n")
 	for _, v := range verbs() {
 		if v.usage != "" {
-			fmt.Fprintf(w, "  %-8s %-20s %s\n", v.name, v.args, v.usage)
+			fmt.Fprintf(w, "  %-8s %-28s %s\n", v.name, v.args, v.usage)
 		}
 	}
 	fmt.Fprint(w, "\n\"brolga COMMAND --help\" lists the options of a command.\n")

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/brolga-hpc/brolga/pkg/image/credential"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
@@ -20,7 +22,9 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	configPath := configFlag(fs)
 	cache := fs.String("cache", "", "image cache `DIR`; default is the site's choice")
 	missing := fs.Bool("if-missing", false, "do not ask whether a cached tag has changed")
-	quiet := fs.Bool("quiet", false, "show no progress")
+	progress := fs.String("progress", "auto", "show progress in this `STYLE`: "+pull.Styles)
+	quiet := fs.Bool("quiet", false, "the same as --progress=none")
+	platform := fs.String("platform", "", "pull for `[OS/]ARCHITECTURE[/VARIANT]`; default is this machine's")
 	if err := v.parse(fs, args, 1, 1); err != nil {
 		return err
 	}
@@ -45,10 +49,20 @@ func runPull(ctx context.Context, v verb, args []string) error {
 		Layout:    *cache,
 		Have:      store.New(conf.Store, 0).Has, // says nothing about who may use it
 		IfMissing: *missing,
-		Insecure:  conf.Insecure,
+
+		Credentials: &credential.Finder{Env: os.Environ()},
+		Registries:  conf.Registries,
 	}
-	if !*quiet {
-		o.Progress = pull.NewProgress(os.Stderr)
+	if *platform != "" {
+		if o.Platform, err = layout.ParsePlatform(*platform); err != nil {
+			return err
+		}
+	}
+	if *quiet {
+		*progress = "none"
+	}
+	if o.Progress, err = pull.NewProgress(os.Stderr, *progress); err != nil {
+		return err
 	}
 	res, err := pull.Pull(ctx, o)
 	if err != nil {

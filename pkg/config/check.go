@@ -20,6 +20,7 @@ var checks = []func(Config) error{
 	checkTmpfsSize,
 	checkPullTimeout,
 	checkDevices,
+	checkRegistries,
 }
 
 // Check returns all that is wrong with c, joined, or nil.

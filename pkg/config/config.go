@@ -52,9 +52,8 @@ type Config struct {
 	Tar2sqfs string `toml:"tar2sqfs"`
 	// PullTimeout limits one pull, and so the time that tasks wait for it.
 	PullTimeout Duration `toml:"pull_timeout"`
-	// Insecure lists registries (host or host:port) that are spoken to without
-	// TLS. Loopback addresses always are.
-	Insecure []string `toml:"insecure_registries"`
+	// Registries has what the site says of single registries.
+	Registries Registries `toml:"registry"`
 	// Container has the settings of the container itself.
 	Container Container `toml:"container"`
 }
@@ -118,7 +117,6 @@ func Default() Config {
 		Client:      filepath.Join(Prefix, "bin/brolga"),
 		Tar2sqfs:    "/usr/bin/tar2sqfs",
 		PullTimeout: Duration(time.Hour),
-		Insecure:    []string{},
 		Container: Container{
 			Writable:  true,
 			MountHome: true,

@@ -78,7 +78,12 @@ func TestParse(t *testing.T) {
 		{in: `cache = "/scratch/{user}/brolga"`, change: func(c *Config) { c.Cache = "/scratch/{user}/brolga" }},
 		{in: `cache = "/scratch/{uid}"`, change: func(c *Config) { c.Cache = "/scratch/{uid}" }},
 		{in: `pull_timeout = "90s"`, change: func(c *Config) { c.PullTimeout = Duration(90 * time.Second) }},
-		{in: `insecure_registries = ["r:5000"]`, change: func(c *Config) { c.Insecure = []string{"r:5000"} }},
+		{in: "[[registry]]\nname = 'r:5000'\ninsecure = true", change: func(c *Config) {
+			c.Registries = Registries{{Name: "r:5000", Insecure: true}}
+		}},
+		{in: "[[registry]]\nname = 'a.example'\nmirrors = ['m.example/a']\nca = '/a.pem'\nparallel = 2\n[[registry]]\nname = 'b.example'\nblocked = 'no'", change: func(c *Config) {
+			c.Registries = Registries{{Name: "a.example", Mirrors: []string{"m.example/a"}, CA: "/a.pem", Parallel: 2}, {Name: "b.example", Blocked: "no"}}
+		}},
 		{in: "[container]\nworkdir = 'image'", change: func(c *Config) { c.Container.Workdir = "image" }},
 		{in: "[container]\ntmpfs_size = '512M'", change: func(c *Config) { c.Container.TmpfsSize = "512M" }},
 		{in: "container.mounts = ['/scratch', '/a:/b:ro']", change: func(c *Config) { c.Container.Mounts = []string{"/scratch", "/a:/b:ro"} }},
@@ -92,6 +97,7 @@ func TestParse(t *testing.T) {
 		{in: "\nstroe = '/a'", err: "unknown key stroe in brolga.toml:2"},
 		{in: "[container]\n\n  alow_root = false", err: "unknown key container.alow_root in brolga.toml:3"},
 		{in: "[contianer]\nwritable = true", err: "unknown key contianer in brolga.toml:1"},
+		{in: "[[registry]]\nname = 'r'\n\n[[registry]]\nname = 's.example'\nmirror = []", err: "unknown key registry.mirror in brolga.toml:6"},
 		{in: "a=1\nb=2", err: "unknown key a in brolga.toml:1\nunknown key b in brolga.toml:2"},
 		{in: "a = 1\nstore = 'x'", err: "unknown key a in brolga.toml:1\nstore = \"x\": want an absolute path"},
 	} {
@@ -145,6 +151,23 @@ func TestCheck(t *testing.T) {
 		{"device that climbs", func(c *Config) { c.Container.Devices = []string{"/dev/../etc/*"} }, `container.devices: "/dev/../etc/*": want a pattern below /dev`},
 		{"all devices", func(c *Config) { c.Container.Devices = []string{"/dev"} }, `container.devices: "/dev": want a pattern below /dev`},
 		{"malformed device", func(c *Config) { c.Container.Devices = []string{"/dev/["} }, `container.devices: "/dev/[": want a pattern below /dev`},
+		{"registries", func(c *Config) {
+			c.Registries = Registries{{Name: "docker.io", Mirrors: []string{"m.example", "m.example:5000/hub/a_b-c"}}, {Name: "[::1]:5000"}, {Name: "localhost", Parallel: 32}}
+		}, ""},
+		{"registry without name", func(c *Config) { c.Registries = Registries{{CA: "/a"}} }, `registry.name = "": want HOST or HOST:PORT`},
+		{"registry with path", func(c *Config) { c.Registries = Registries{{Name: "r.example/a"}} }, `registry.name = "r.example/a": want HOST or HOST:PORT`},
+		{"registry with scheme", func(c *Config) { c.Registries = Registries{{Name: "https://r.example"}} }, `registry.name = "https://r.example": want HOST or HOST:PORT`},
+		{"registry in capitals", func(c *Config) { c.Registries = Registries{{Name: "R.example"}} }, `registry.name = "R.example": want HOST or HOST:PORT`},
+		{"another name of docker.io", func(c *Config) { c.Registries = Registries{{Name: "registry-1.docker.io"}} }, `registry.name = "registry-1.docker.io": want docker.io`},
+		{"registry twice", func(c *Config) { c.Registries = Registries{{Name: "a.example"}, {Name: "a.example"}} }, `registry.name = "a.example": is there twice`},
+		{"mirror with scheme", func(c *Config) { c.Registries = Registries{{Name: "a.example", Mirrors: []string{"http://m"}}} }, `registry a.example: mirror "http://m": want HOST[:PORT][/PATH]`},
+		{"mirror that climbs", func(c *Config) { c.Registries = Registries{{Name: "a.example", Mirrors: []string{"m/../x"}}} }, `registry a.example: mirror "m/../x": want HOST[:PORT][/PATH]`},
+		{"blocked mirror", func(c *Config) {
+			c.Registries = Registries{{Name: "a.example", Mirrors: []string{"m.example:5000/x"}}, {Name: "m.example", Blocked: "x"}}
+		}, `registry a.example: mirror "m.example:5000/x" is blocked`},
+		{"relative ca", func(c *Config) { c.Registries = Registries{{Name: "a.example", CA: "a.pem"}} }, `registry a.example: ca = "a.pem": want an absolute path without . and ..`},
+		{"insecure with ca", func(c *Config) { c.Registries = Registries{{Name: "a.example", CA: "/a.pem", Insecure: true}} }, `registry a.example: insecure and ca exclude each other`},
+		{"too parallel", func(c *Config) { c.Registries = Registries{{Name: "a.example", Parallel: 33}} }, `registry a.example: parallel = 33: want 1 to 32`},
 		{
 			"all mistakes", func(c *Config) { c.Store, c.StoreOwner, c.PullTimeout = "", "root", -1 },
 			"store = \"\": want an absolute path without . and ..\nstore_owner = \"root\": want a user without privilege\npull_timeout: want more than zero",
@@ -164,6 +187,23 @@ func TestUserCache(t *testing.T) {
 	c := Config{Cache: "/s/{user}-{uid}/{home}"}
 	if got := c.UserCache("ada", 1815, "/home/{uid}"); got != "/s/ada-1815//home/{uid}" {
 		t.Errorf("UserCache = %q; want each word replaced once", got)
+	}
+}
+
+func TestRegistriesFor(t *testing.T) {
+	all := Registries{{Name: "a.example", Insecure: true}, {Name: "a.example:5000", Parallel: 1}}
+	for _, tt := range []struct {
+		host string
+		want Registry
+	}{
+		{"a.example", Registry{Name: "a.example", Insecure: true, Parallel: 4}},
+		{"a.example:443", Registry{Name: "a.example", Insecure: true, Parallel: 4}},
+		{"a.example:5000", Registry{Name: "a.example:5000", Parallel: 1}},
+		{"b.a.example", Registry{Name: "b.a.example", Parallel: 4}},
+	} {
+		if got := all.For(tt.host); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("For(%s) = %+v; want %+v", tt.host, got, tt.want)
+		}
 	}
 }
 

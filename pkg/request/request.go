@@ -111,7 +111,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 	}
 	err := errors.Join(
 		r.checkUser(c),
-		r.resolveImage(o, s),
+		r.resolveImage(c, o, s),
 		r.resolveMounts(c, o),
 		r.resolveWorkdir(o),
 		r.resolveEnv(o),
@@ -141,7 +141,7 @@ func (r *Request) checkUser(c config.Config) error {
 	return nil
 }
 
-func (r *Request) resolveImage(o option.Set, s slurm.Step) error {
+func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) error {
 	if !o.Has(option.Image) {
 		return fault.WithHint(ErrNoImage, "add --"+option.Image+"=IMAGE, or leave the other container options out")
 	}
@@ -153,6 +153,14 @@ func (r *Request) resolveImage(o option.Set, s slurm.Step) error {
 		return fmt.Errorf("--%s: %s: files and directories are not supported yet by this version", option.Image, image)
 	}
 	r.Image = pinned(image, s)
+	return checkRegistry(c, image)
+}
+
+// checkRegistry refuses what the site blocks, whether it is cached or not.
+func checkRegistry(c config.Config, image ref.Ref) error {
+	if err := c.Registries.For(image.Registry).Refusal(); err != nil {
+		return fmt.Errorf("--%s: %w", option.Image, err)
+	}
 	return nil
 }
 

@@ -111,6 +111,7 @@ func TestResolveErrors(t *testing.T) {
 	}{
 		{name: "no image", in: input{Options: [][2]string{{option.Workdir, "/"}}}, err: "container options are given, but no image"},
 		{name: "bad image", in: input{Options: [][2]string{{option.Image, "ubuntu::x"}}}, err: "--container-image: "},
+		{name: "blocked registry", in: input{Config: []string{"[[registry]]", "name = 'docker.io'", "blocked = 'x'"}, Options: [][2]string{image}}, err: "--container-image: registry docker.io is blocked on this cluster"},
 		{name: "workdir", in: input{Options: [][2]string{image, {option.Workdir, "work"}}}, err: `--container-workdir: "work" is not an absolute path`},
 		{name: "mounts", in: input{Options: [][2]string{image, {option.Mounts, "a:/b"}}}, err: `--container-mounts: "a:/b": source "a" does not start`},
 		{name: "mount at /", in: input{Options: [][2]string{image, {option.Mounts, "/a:/"}}}, err: "--container-mounts: destination / is taken"},
@@ -180,6 +181,13 @@ func TestPins(t *testing.T) {
 				t.Errorf("Resolve = %s, %v; want the digest %q", got.Image, err, tt.want)
 			}
 		})
+	}
+	in := input{
+		Options: [][2]string{{option.Image, "alice@r.example#a:1"}},
+		Step:    slurm.Step{UID: 1000, Env: []string{option.PinVariable + "=r.example/a:1@" + digest}},
+	}
+	if got, err := in.resolve(t); err != nil || got.Image.Argument() != "alice@r.example#a:1@"+digest {
+		t.Errorf("Resolve = %s, %v; want the user of the credentials kept", got.Image.Argument(), err)
 	}
 }
 

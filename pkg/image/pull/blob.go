@@ -28,8 +28,12 @@ var (
 	errRestart = errors.New("the registry does not resume")
 )
 
-// stallAfter is how long a download may go without a byte.
-const stallAfter = time.Minute
+const (
+	// stallAfter is how long a download may go with less than a trickle.
+	stallAfter = time.Minute
+	// trickle is how many bytes are worth waiting for.
+	trickle = 64 << 10
+)
 
 // blob fetches one blob. It is written to a partial file that a later call, of
 // this process or another, continues; the lock on that file keeps others away
@@ -46,11 +50,15 @@ func (p *puller) blob(ctx context.Context, d layout.Descriptor) error {
 	}
 	defer f.Close()
 	if p.layout.Has(d) { // someone else was faster
-		p.progress.add(d.Size)
+		p.progress.resume(d, d.Size)
 		return os.Remove(partial)
 	}
-	dl := &download{p: p, d: d, f: f}
-	if err := dl.run(ctx); err != nil {
+	dl := &download{progress: p.progress, d: d, f: f}
+	if err := dl.resume(); err != nil {
+		return err
+	}
+	_, err = p.somewhere(ctx, p.places, func(reg *registry) error { return dl.run(ctx, reg) })
+	if err != nil {
 		if errors.Is(err, errCorrupt) {
 			os.Remove(partial)
 		}
@@ -119,19 +127,24 @@ func openPartial(ctx context.Context, path string) (*os.File, error) {
 
 // download is one blob on its way into a file.
 type download struct {
-	p    *puller
-	d    layout.Descriptor
-	f    *os.File
-	hash hash.Hash
-	have int64 // bytes that are in the file and in the hash
+	progress *Progress
+	reg      *registry // where it comes from now
+	d        layout.Descriptor
+	f        *os.File
+	hash     hash.Hash
+	have     int64 // bytes that are in the file and in the hash
 }
 
-// run fetches until the file is the blob. Trouble with the network costs a try
-// only where it kept us from getting any further. Wrong content is fetched from
-// scratch once.
-func (dl *download) run(ctx context.Context) error {
-	if err := dl.resume(); err != nil {
-		return err
+// run fetches from a registry until the file is the blob. Trouble with the
+// network costs a try only where it kept us from getting any further. Wrong
+// content is fetched from scratch once.
+func (dl *download) run(ctx context.Context, reg *registry) error {
+	dl.reg = reg
+	select {
+	case reg.slots <- struct{}{}:
+		defer func() { <-reg.slots }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	for try, corrupt := 1, 0; ; {
 		before := dl.have
@@ -143,10 +156,10 @@ func (dl *download) run(ctx context.Context) error {
 			}
 			fallthrough
 		case errors.Is(err, errCorrupt):
-			if corrupt++; corrupt == 2 {
+			if err := dl.reset(); err != nil {
 				return err
 			}
-			if err := dl.reset(); err != nil {
+			if corrupt++; corrupt == 2 {
 				return err
 			}
 			continue
@@ -157,13 +170,13 @@ func (dl *download) run(ctx context.Context) error {
 		case ctx.Err() != nil || !isPassing(err):
 			return fmt.Errorf("blob %s: %w", dl.d.Digest, err)
 		}
-		if dl.have > before {
+		if dl.have >= before+trickle {
 			try = 1
 		}
 		if try == maxTries {
 			return fmt.Errorf("blob %s: %w", dl.d.Digest, err)
 		}
-		if err := pause(ctx, jitter(dl.p.reg.pause, try)); err != nil {
+		if err := pause(ctx, jitter(reg.pause, try)); err != nil {
 			return err
 		}
 		try++
@@ -178,7 +191,7 @@ func (dl *download) resume() error {
 		return err
 	}
 	dl.have = n
-	dl.p.progress.add(n)
+	dl.progress.resume(dl.d, n)
 	if n > dl.d.Size {
 		return dl.reset()
 	}
@@ -187,7 +200,7 @@ func (dl *download) resume() error {
 
 // reset starts over.
 func (dl *download) reset() error {
-	dl.p.progress.add(-dl.have)
+	dl.progress.add(dl.d, -dl.have)
 	dl.hash, dl.have = sha256.New(), 0
 	if err := dl.f.Truncate(0); err != nil {
 		return err
@@ -207,7 +220,7 @@ func (dl *download) fetch(ctx context.Context) error {
 	if dl.have > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", dl.have, dl.d.Size-1))
 	}
-	resp, err := dl.p.reg.do(ctx, http.MethodGet, "blobs/"+dl.d.Digest, header)
+	resp, err := dl.reg.do(ctx, http.MethodGet, "blobs/"+dl.d.Digest, header)
 	if err != nil {
 		return err
 	}
@@ -225,9 +238,9 @@ func (dl *download) fetch(ctx context.Context) error {
 	default:
 		return errRestart
 	}
-	stalled := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
+	stalled := time.AfterFunc(dl.reg.stall, func() { cancel(errStalled) })
 	defer stalled.Stop()
-	_, err = io.Copy(dl, &watched{io.LimitReader(resp.Body, dl.d.Size-dl.have+1), stalled})
+	_, err = io.Copy(dl, &watched{r: io.LimitReader(resp.Body, dl.d.Size-dl.have+1), alarm: stalled, after: dl.reg.stall})
 	switch {
 	case context.Cause(ctx) == errStalled:
 		return errStalled
@@ -246,7 +259,7 @@ func (dl *download) Write(b []byte) (int, error) {
 	n, err := dl.f.Write(b)
 	dl.hash.Write(b[:n])
 	dl.have += int64(n)
-	dl.p.progress.add(int64(n))
+	dl.progress.add(dl.d, int64(n))
 	return n, err
 }
 
@@ -257,16 +270,19 @@ func (dl *download) verify() error {
 	return nil
 }
 
-// watched puts an alarm off whenever something is read.
+// watched puts an alarm off whenever a trickle has been read.
 type watched struct {
 	r     io.Reader
 	alarm *time.Timer
+	after time.Duration
+	got   int
 }
 
 func (w *watched) Read(b []byte) (int, error) {
 	n, err := w.r.Read(b)
-	if n > 0 {
-		w.alarm.Reset(stallAfter)
+	if w.got += n; w.got >= trickle {
+		w.alarm.Reset(w.after)
+		w.got = 0
 	}
 	return n, err
 }

@@ -20,7 +20,21 @@ import (
 
 // explain turns an error of a pull into what the reader needs to know.
 func explain(err error, o Options) error {
-	host := o.Ref.Registry
+	var all placesError
+	if !errors.As(err, &all) {
+		places := placesOf(o)
+		all = placesError{{places[len(places)-1], err}}
+	}
+	last := all[len(all)-1]
+	err = explainOne(last.error, last.place, o)
+	for _, e := range all[:len(all)-1] {
+		err = fmt.Errorf("%w; mirror %s: %s", err, e.place.host, fault.Line(explainOne(e.error, e.place, o)))
+	}
+	return err
+}
+
+func explainOne(err error, pl *place, o Options) error {
+	host := pl.host
 	var (
 		status *transport.Error
 		dns    *net.DNSError
@@ -34,16 +48,16 @@ func explain(err error, o Options) error {
 		return err
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fault.WithHint(fmt.Errorf("no space left for the image cache %s", o.Layout), `"brolga images" and "brolga rmi" show and remove what is in it`)
-	case errors.As(err, &status):
-		return explainStatus(status, o)
-	case errors.As(err, &cert):
+	case errors.As(err, &cert): // before status: a loopback address was tried without TLS too
 		return explainTLS(host, cert.Err)
+	case errors.As(err, &status):
+		return explainStatus(err, status, host)
 	case errors.As(err, &dns):
 		return fault.WithHint(fmt.Errorf("registry %s: no such host", host), "check the name of the registry, and whether this node can reach the network")
 	case errors.As(err, &op) && op.Op == "dial":
 		return fault.WithHint(fmt.Errorf("registry %s cannot be reached: %w", host, op.Err), "check whether this node can reach the network; https_proxy is obeyed")
 	case errors.Is(err, errPlain):
-		return fault.WithHint(fmt.Errorf("registry %s does not speak TLS", host), "a site allows this with insecure_registries in its configuration")
+		return fault.WithHint(fmt.Errorf("registry %s does not speak TLS", host), "a site allows this with insecure = true for the registry in its configuration")
 	case errors.As(err, &record):
 		return explainTLS(host, record)
 	case errors.As(err, &web): // without the long address
@@ -56,13 +70,17 @@ func explainTLS(host string, err error) error {
 	var unknown x509.UnknownAuthorityError
 	err2 := fmt.Errorf("registry %s cannot be trusted: %w", host, err)
 	if errors.As(err, &unknown) {
-		return fault.WithHint(err2, "the certificate authority of the registry is not known to this node")
+		return fault.WithHint(err2, "the certificate authority of the registry is not known to this node; a site adds it with ca for the registry in its configuration")
 	}
 	return err2
 }
 
-func explainStatus(e *transport.Error, o Options) error {
-	const login = `log in with "docker login" or "podman login", or put credentials in ~/.docker/config.json`
+func explainStatus(err error, e *transport.Error, host string) error {
+	login := fmt.Sprintf(`log in with "brolga login %s"; docker login and podman login count too`, host)
+	var missed helperMissed
+	if errors.As(err, &missed) {
+		login = fault.Line(missed.helper)
+	}
 	switch e.StatusCode {
 	case http.StatusNotFound:
 		return errors.New("the registry has no such image or tag")
@@ -71,12 +89,12 @@ func explainStatus(e *transport.Error, o Options) error {
 	case http.StatusForbidden:
 		return fault.WithHint(errors.New("the registry denies access"), login)
 	case http.StatusTooManyRequests:
-		return fault.WithHint(fmt.Errorf("registry %s limits the number of requests, and the limit is reached", o.Ref.Registry),
+		return fault.WithHint(fmt.Errorf("registry %s limits the number of requests, and the limit is reached", host),
 			"try again later; registries allow more to users that are logged in")
 	}
 	text := http.StatusText(e.StatusCode)
 	if len(e.Errors) > 0 {
 		text = e.Errors[0].String()
 	}
-	return fmt.Errorf("registry %s: status %d: %s", o.Ref.Registry, e.StatusCode, text)
+	return fmt.Errorf("registry %s: status %d: %s", host, e.StatusCode, text)
 }

@@ -2,9 +2,10 @@
 
 // Package pull fetches images from registries into a user's image cache.
 //
-// It runs as the user, with the user's credentials: those that docker login,
-// podman login or a credential helper keep. What it stores is verified by
-// digest and complete, or is not there; a download that broke off is resumed.
+// It runs as the user, with the user's credentials, which package credential
+// finds. Mirrors that the site names are tried before a registry. What is stored
+// is verified by digest and complete, or is not there; a download that broke off
+// is resumed, from another place if need be.
 //
 // Requests are few, since registries count them. A tag costs one request when
 // the cache has its image already. Processes that share a cache, on one node or
@@ -23,8 +24,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/image/credential"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
@@ -40,16 +41,20 @@ type Options struct {
 	// IfMissing takes a tag that the cache knows to mean what it meant, and asks
 	// no registry about it.
 	IfMissing bool
-	// Keychain finds credentials; nil is the user's configuration files.
-	Keychain authn.Keychain
-	// Insecure lists registries, HOST or HOST:PORT, that may be spoken to without
-	// TLS. Loopback addresses always may.
-	Insecure []string
+	// Platform is what the image is to run on; zero is this machine's.
+	Platform layout.Platform
+	// Credentials finds what to log in with, as Ref.User; nil is nothing.
+	Credentials *credential.Finder
+	// Registries has what the site says of registries.
+	Registries config.Registries
 	// Progress is told how far the pull is; nil is quiet.
 	Progress *Progress
 	// Pause is how long to wait before the first retry of a request; later ones
 	// wait longer. Zero is a good value for real registries.
 	Pause time.Duration
+	// Stall is how long a transfer may go with next to nothing; zero is a good
+	// value.
+	Stall time.Duration
 }
 
 // Result is what was pulled.
@@ -58,8 +63,8 @@ type Result struct {
 	Manifest string // digest of the manifest for this platform
 }
 
-// parallel is how many blobs are fetched at once.
-const parallel = 4
+// checks is how many cached blobs are read at once.
+const checks = 4
 
 // pulledAt is the annotation in index.json that says when a registry last said
 // that the name means this digest.
@@ -77,11 +82,17 @@ func Pull(ctx context.Context, o Options) (Result, error) {
 }
 
 func pull(ctx context.Context, o Options) (Result, error) {
+	if err := o.Registries.For(o.Ref.Registry).Refusal(); err != nil {
+		return Result{}, err
+	}
 	l, err := layout.Create(o.Layout)
 	if err != nil {
 		return Result{}, err
 	}
-	p := &puller{o: o, layout: l}
+	p := &puller{o: o, layout: l, platform: o.Platform, places: placesOf(o)}
+	if p.platform == (layout.Platform{}) {
+		p.platform = layout.Host()
+	}
 	known := o.Ref.Digest != "" || o.IfMissing // what the name means cannot change
 	if known {
 		if res, ok := p.local(); ok {
@@ -111,10 +122,12 @@ func lockName(r ref.Ref) string {
 }
 
 type puller struct {
-	o      Options
-	layout *layout.Layout
-	reg    *registry
-	top    layout.Descriptor
+	o        Options
+	layout   *layout.Layout
+	platform layout.Platform
+	places   []*place // that are left to try
+	fetched  bool     // a registry was asked what the name means
+	top      layout.Descriptor
 	// progress is o.Progress while layers are fetched; the rest is too small.
 	progress *Progress
 }
@@ -125,7 +138,7 @@ func (p *puller) local() (Result, bool) {
 	if err != nil {
 		return Result{}, false
 	}
-	m, err := p.layout.Manifest(top.Digest, layout.Host())
+	m, err := p.layout.Manifest(top.Digest, p.platform)
 	if err != nil || !p.layout.Has(m.Config) || (!p.have(m) && !p.layout.Complete(m)) {
 		return Result{}, false
 	}
@@ -149,10 +162,6 @@ func (p *puller) stamp() string {
 
 // fetch brings the image from the registry.
 func (p *puller) fetch(ctx context.Context) (Result, error) {
-	var err error
-	if p.reg, err = connect(ctx, p.o); err != nil {
-		return Result{}, err
-	}
 	m, err := p.manifest(ctx)
 	if err != nil {
 		return Result{}, err
@@ -176,10 +185,15 @@ func (p *puller) fetch(ctx context.Context) (Result, error) {
 // manifest fetches the manifest for this platform, and the indexes that lead to
 // it, as far as the cache does not have them.
 func (p *puller) manifest(ctx context.Context) (layout.Manifest, error) {
-	raw, err := p.resolve(ctx)
+	var raw []byte
+	i, err := p.somewhere(ctx, p.places, func(reg *registry) (err error) {
+		raw, err = p.resolve(ctx, reg)
+		return err
+	})
 	if err != nil {
 		return layout.Manifest{}, err
 	}
+	p.places, p.fetched = p.places[i:], true // those before do not have it
 	for depth := 0; ; depth++ {
 		digest, err := p.layout.PutBlob(raw)
 		if err != nil {
@@ -198,12 +212,16 @@ func (p *puller) manifest(ctx context.Context) (layout.Manifest, error) {
 		if depth == 2 {
 			return layout.Manifest{}, fmt.Errorf("read index %s: indexes in indexes in indexes", digest)
 		}
-		d, err := index.Select(layout.Host())
+		d, err := index.Select(p.platform)
 		if err != nil {
 			return layout.Manifest{}, err
 		}
 		if raw, err = p.layout.ReadBlob(d.Digest, layout.MaxManifest); err != nil {
-			if raw, err = p.reg.manifest(ctx, d.Digest); err != nil {
+			_, err = p.somewhere(ctx, p.places, func(reg *registry) (err error) {
+				raw, err = reg.manifest(ctx, d.Digest)
+				return err
+			})
+			if err != nil {
 				return layout.Manifest{}, err
 			}
 		}
@@ -212,14 +230,14 @@ func (p *puller) manifest(ctx context.Context) (layout.Manifest, error) {
 
 // resolve returns the index or manifest that the name points to, with one
 // request: it asks for the digest alone where the cache may have the rest.
-func (p *puller) resolve(ctx context.Context) ([]byte, error) {
+func (p *puller) resolve(ctx context.Context, reg *registry) ([]byte, error) {
 	r := p.o.Ref
 	if r.Digest != "" {
-		return p.reg.manifest(ctx, r.Digest)
+		return reg.manifest(ctx, r.Digest)
 	}
 	if d, err := p.layout.Lookup(r); err == nil {
 		if raw, err := p.layout.ReadBlob(d.Digest, layout.MaxManifest); err == nil {
-			digest, err := p.reg.digest(ctx, r.Tag)
+			digest, err := reg.digest(ctx, r.Tag)
 			if err != nil {
 				return nil, err
 			}
@@ -228,7 +246,7 @@ func (p *puller) resolve(ctx context.Context) ([]byte, error) {
 			}
 		}
 	}
-	return p.reg.manifest(ctx, r.Tag)
+	return reg.manifest(ctx, r.Tag)
 }
 
 func mediaType(raw []byte, index *layout.Index) string {
@@ -253,8 +271,8 @@ func (p *puller) checkPlatform(m layout.Manifest) error {
 	if err := json.Unmarshal(raw, &is); err != nil {
 		return fmt.Errorf("read configuration %s: %w", m.Config.Digest, err)
 	}
-	if host := layout.Host(); !host.Runs(is) {
-		return fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, host, is)
+	if !p.platform.Runs(is) {
+		return fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, p.platform, is)
 	}
 	return nil
 }
@@ -275,7 +293,7 @@ func (p *puller) blobs(ctx context.Context, all []layout.Descriptor) error {
 		}
 		seen[d.Digest] = true
 	}
-	if err := each(ctx, cached, p.dropDamaged); err != nil {
+	if err := each(ctx, cached, checks, p.dropDamaged); err != nil {
 		return err
 	}
 	for _, d := range cached {
@@ -284,7 +302,11 @@ func (p *puller) blobs(ctx context.Context, all []layout.Descriptor) error {
 		}
 	}
 	p.progress.begin(missing)
-	return each(ctx, missing, func(ctx context.Context, d layout.Descriptor) error {
+	parallel := 0 // each registry has its own limit
+	for _, pl := range p.places {
+		parallel = max(parallel, pl.site.Parallel)
+	}
+	return each(ctx, missing, parallel, func(ctx context.Context, d layout.Descriptor) error {
 		err := p.blob(ctx, d)
 		if err == nil {
 			p.progress.done(d)
@@ -294,7 +316,7 @@ func (p *puller) blobs(ctx context.Context, all []layout.Descriptor) error {
 }
 
 // each calls f for all blobs, some at a time. The first failure ends all.
-func each(ctx context.Context, blobs []layout.Descriptor, f func(context.Context, layout.Descriptor) error) error {
+func each(ctx context.Context, blobs []layout.Descriptor, parallel int, f func(context.Context, layout.Descriptor) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, parallel)
@@ -323,7 +345,7 @@ func (p *puller) record(ctx context.Context, res Result) error {
 		if index, err := p.layout.Index(); err == nil && index.Find(name) != nil {
 			return nil
 		}
-	} else if p.reg == nil {
+	} else if !p.fetched {
 		return nil // who fetched it has recorded it
 	}
 	d := p.top

@@ -23,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	inprocess "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -32,6 +31,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
@@ -146,12 +146,8 @@ func (s *server) options(t *testing.T, tag string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Ref: r, Layout: filepath.Join(t.TempDir(), "cache"), Keychain: anonymous{}, Pause: time.Millisecond}
+	return Options{Ref: r, Layout: filepath.Join(t.TempDir(), "cache"), Pause: time.Millisecond}
 }
-
-type anonymous struct{}
-
-func (anonymous) Resolve(authn.Resource) (authn.Authenticator, error) { return authn.Anonymous, nil }
 
 // check verifies that the cache has the whole image, and nothing half-done.
 func check(t *testing.T, o Options) layout.Manifest {
@@ -508,7 +504,7 @@ func TestPullUnreachable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = Pull(t.Context(), Options{Ref: r, Layout: t.TempDir(), Keychain: anonymous{}, Pause: time.Millisecond})
+			_, err = Pull(t.Context(), Options{Ref: r, Layout: t.TempDir(), Pause: time.Millisecond})
 			if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), tt.host) || fault.Hint(err) == "" {
 				t.Errorf("Pull = %v; want an error with %q and a hint", err, tt.err)
 			}
@@ -525,7 +521,7 @@ func TestExplainTLS(t *testing.T) {
 }
 
 func TestGuard(t *testing.T) {
-	g := &guard{inner: answer{}, insecure: []string{"a.example", "b.example:5000"}}
+	g := &guard{inner: answer{}, registries: config.Registries{{Name: "a.example", Insecure: true}, {Name: "b.example:5000", Insecure: true}}}
 	for _, tt := range []struct {
 		url  string
 		pass bool

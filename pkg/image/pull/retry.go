@@ -17,9 +17,11 @@ import (
 
 const (
 	maxTries     = 6
+	mirrorTries  = 2 // there is another place to try
 	maxDialTries = 2 // a host that refuses a connection is rarely back in seconds
 	maxPause     = 30 * time.Second
 	maxAfter     = 2 * time.Minute // that a registry may ask us to wait
+	defaultPause = time.Second
 )
 
 // retry sends a request again when the network or the registry had a passing
@@ -27,6 +29,7 @@ const (
 type retry struct {
 	inner http.RoundTripper
 	pause time.Duration
+	tries int
 }
 
 func (r *retry) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -34,11 +37,11 @@ func (r *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := r.inner.RoundTrip(req)
 		again, after := false, time.Duration(0)
 		if err != nil {
-			again = isPassing(err) && (try < maxDialTries || !isDial(err))
+			again = isPassing(err) && (try < min(maxDialTries, r.tries-1) || !isDial(err))
 		} else {
 			again, after = isBusy(resp)
 		}
-		if !again || try == maxTries || (req.Body != nil && req.GetBody == nil) || req.Context().Err() != nil {
+		if !again || try == r.tries || (req.Body != nil && req.GetBody == nil) || req.Context().Err() != nil {
 			return resp, err
 		}
 		if err == nil {

@@ -20,7 +20,7 @@ GOBUILD     = $(GO) build -trimpath -buildvcs=false -ldflags "-s -w $(1) \
 	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.Version=$(VERSION)"
 CFLAGS     ?= -O2 -g
 CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
-CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\"
+CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\"
 # plugin.map decides what is visible: -fvisibility=hidden would also hide the
 # names SPANK_PLUGIN makes. Slurm has the symbols that are missing: no -z,defs.
 HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
@@ -37,7 +37,7 @@ $(BUILD)/brolga: FORCE | $(BUILD)
 $(BUILD)/brolga-helper: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags -static) -tags osusergo,netgo -o $@ ./cmd/brolga-helper
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
-	CGO_ENABLED=1 CGO_CFLAGS="-O2 -g '-DBROLGA_HELPER=\"$(HELPER)\"'" $(call GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
+	CGO_ENABLED=1 $(call GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
 # Static: it runs on the files of any image.
 $(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(BUILD)/flags

@@ -134,7 +134,7 @@ func isBelow(importPath, prefix string) bool {
 }
 
 // TestLinked checks what must not be in a program, however it would get there:
-// the library is loaded into slurmstepd, and the helper starts twice per step.
+// the library is loaded into srun, and the helper starts twice per step.
 func TestLinked(t *testing.T) {
 	for _, tt := range []struct {
 		program   string

@@ -42,7 +42,7 @@ int job_local_task(spank_t sp)
 
 static int add_number(struct message *m, spank_t sp, spank_item_t item, const char *key)
 {
-	uint32_t value = 0; /* uid_t and gid_t are 32 bits wide on Linux */
+	uint32_t value = 0;
 
 	if (spank_get_item(sp, item, &value) != ESPANK_SUCCESS)
 		return -1;
@@ -50,15 +50,23 @@ static int add_number(struct message *m, spank_t sp, spank_item_t item, const ch
 	return 0;
 }
 
-static int add_groups(struct message *m, spank_t sp)
+/* The numbers are Slurm's, the names are the node's. */
+static int add_identity(struct message *m, spank_t sp)
 {
 	gid_t *groups = NULL;
 	int count = 0;
+	uid_t uid;
+	gid_t gid;
 
-	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &count) != ESPANK_SUCCESS)
+	if (spank_get_item(sp, S_JOB_UID, &uid) != ESPANK_SUCCESS ||
+	    spank_get_item(sp, S_JOB_GID, &gid) != ESPANK_SUCCESS ||
+	    spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &count) != ESPANK_SUCCESS)
 		return -1;
+	message_add_number(m, "uid", uid);
+	message_add_number(m, "gid", gid);
 	for (int i = 0; i < count; i++)
 		message_add_number(m, "group", groups[i]);
+	account_add(m, uid, gid, groups, count);
 	return 0;
 }
 
@@ -95,8 +103,9 @@ int job_add_facts(struct message *m, spank_t sp)
 		spank_item_t item;
 		const char *key;
 	} numbers[] = {
-		{ S_JOB_ID, "job" },  { S_JOB_STEPID, "step" }, { S_JOB_LOCAL_TASK_COUNT, "tasks" },
-		{ S_JOB_UID, "uid" }, { S_JOB_GID, "gid" },
+		{ S_JOB_ID, "job" },
+		{ S_JOB_STEPID, "step" },
+		{ S_JOB_LOCAL_TASK_COUNT, "tasks" },
 	};
 	const char *node = getenv("SLURMD_NODENAME");
 	char **environment = NULL;
@@ -104,7 +113,7 @@ int job_add_facts(struct message *m, spank_t sp)
 	for (size_t i = 0; i < COUNT(numbers); i++)
 		if (add_number(m, sp, numbers[i].item, numbers[i].key) < 0)
 			return -1;
-	if (add_groups(m, sp) < 0 || add_script(m, sp) < 0)
+	if (add_identity(m, sp) < 0 || add_script(m, sp) < 0)
 		return -1;
 	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
 		return -1;

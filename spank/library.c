@@ -21,7 +21,6 @@
 static struct {
 	void *handle;
 	brolga_submit_f *submit;
-	brolga_start_f *start;
 } library;
 
 /* Writes the records error=text and, where there is one, hint=hint. */
@@ -49,32 +48,18 @@ static int library_load(char *reply, size_t size)
 	/* ISO C has no conversion from an object to a function pointer, POSIX has. */
 	*(void **)&abi = dlsym(library.handle, "brolga_abi");
 	*(void **)&library.submit = dlsym(library.handle, "brolga_submit");
-	*(void **)&library.start = dlsym(library.handle, "brolga_start");
-	if (abi && library.submit && library.start && abi() == BROLGA_ABI)
+	if (abi && library.submit && abi() == BROLGA_ABI)
 		return 0;
 	library.handle = NULL;
 	return answer_error(reply, size, BROLGA_LIBRARY " is of another version than the plugin",
 			    "ask the administrator to install both from one release");
 }
 
-static bool message_is_whole(const struct message *m, char *reply, size_t size)
-{
-	if (!m->failed)
-		return true;
-	answer_error(reply, size, "options and environment of the step are too large", NULL);
-	return false;
-}
-
 int library_submit(const struct message *m, char *reply, size_t size)
 {
-	if (!message_is_whole(m, reply, size) || library_load(reply, size) < 0)
+	if (m->failed)
+		return answer_error(reply, size, "options and environment are too large", NULL);
+	if (library_load(reply, size) < 0)
 		return -1;
 	return library.submit(m->data, m->length, reply, size);
-}
-
-int library_start(const struct message *m, int socket, char *reply, size_t size)
-{
-	if (!message_is_whole(m, reply, size) || library_load(reply, size) < 0)
-		return -1;
-	return library.start(m->data, m->length, socket, reply, size);
 }

@@ -21,6 +21,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../cmd/libbrolga/brolga.h"
+
 SPANK_PLUGIN(brolga, 1)
 
 extern char **environ;
@@ -30,7 +32,7 @@ static struct {
 	bool wanted;
 	int socket; /* the tasks' end of the pair, the helper has the other */
 	int forked; /* tasks */
-	char reply[ANSWER_MAX]; /* of the library, when it failed */
+	char reply[ANSWER_MAX]; /* why there is no helper, as records */
 	bool failed;
 } step = { .socket = -1 };
 
@@ -106,6 +108,7 @@ int slurm_spank_init(spank_t sp, int ac, char **av)
 static void add_request(struct message *m, const char *context)
 {
 	message_add(m, "context", context);
+	message_add_number(m, "abi", BROLGA_ABI);
 	if (config_path)
 		message_add(m, "config", config_path);
 	options_add(m);
@@ -151,6 +154,7 @@ static void submit(void)
 static int start(spank_t sp, char *reply, size_t size)
 {
 	struct message m = { 0 };
+	autoclose int request = -1;
 	int pair[2];
 	int rc = -1;
 
@@ -158,15 +162,19 @@ static int start(spank_t sp, char *reply, size_t size)
 		snprintf(reply, size, "error=make a socket pair: %m");
 		return -1;
 	}
+	request = helper_start(pair[1], reply, size);
+	/* Only the helper may hold its end: tasks learn of its death by that. */
+	close(pair[1]);
+	step.socket = pair[0];
+	if (request < 0)
+		return -1;
+	/* The helper needs longer to start than this takes. */
 	add_request(&m, "node");
 	if (job_add_facts(&m, sp) < 0)
 		snprintf(reply, size, "error=Slurm does not tell the facts of this step");
 	else
-		rc = library_start(&m, pair[1], reply, size);
+		rc = helper_tell(request, &m, reply, size);
 	message_free(&m);
-	/* Only the helper may hold its end: tasks learn of its death by that. */
-	close(pair[1]);
-	step.socket = pair[0];
 	return rc;
 }
 
@@ -175,7 +183,8 @@ static int start(spank_t sp, char *reply, size_t size)
  *
  * Process:  srun, sbatch, salloc; slurmstepd of every step, before tasks exist.
  * Identity: the user; root in slurmstepd.
- * Go:       loaded and called, if a container was asked for.
+ * Go:       loaded and called in srun, sbatch and salloc, if a container was
+ *           asked for; never in slurmstepd.
  * Failure:  ends srun, sbatch and salloc; remembered in slurmstepd.
  */
 int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
@@ -230,7 +239,7 @@ __attribute__((noreturn)) static void end_task(spank_t sp, bool shared, const ch
  *
  * Process:  child of slurmstepd, one per task, not in its cgroups yet.
  * Identity: root.
- * Go:       never. The child is a fork of slurmstepd and has no Go threads.
+ * Go:       never.
  * Failure:  ends the task, and srun reports it.
  */
 int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
@@ -252,7 +261,7 @@ int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
  * Process:  child of slurmstepd, one per task; execve(2) of the user's command
  *           comes next.
  * Identity: the job's user, with the capabilities kept for joining.
- * Go:       never. The child is a fork of slurmstepd and has no Go threads.
+ * Go:       never.
  * Failure:  ends the task, and srun reports it.
  */
 int slurm_spank_task_init(spank_t sp, int ac, char **av)

@@ -2,10 +2,10 @@
 /*
  * shim.h - what the files of the shim share.
  *
- * The shim decides nothing. It hands option strings and job facts to the
- * library (library.c), which starts the helper, and later carries out the plan
- * that the helper answers each task with (join.c). PROTOCOL.md describes both
- * messages.
+ * The shim decides nothing. It hands option strings and facts to the library
+ * (library.c) where a step is submitted and to the helper (helper.c) on a node,
+ * and later carries out the plan that the helper answers each task with
+ * (join.c). PROTOCOL.md describes the messages.
  */
 #ifndef BROLGA_SHIM_H
 #define BROLGA_SHIM_H
@@ -65,15 +65,24 @@ void job_add_environment(struct message *m, char **environment);
 int job_local_tasks(spank_t sp);
 int job_local_task(spank_t sp);
 
-/* ---- library.c: libbrolga.so ---- */
+/* ---- account.c: names of the user and the groups ---- */
+
+void account_add(struct message *m, uid_t uid, gid_t gid, const gid_t *groups, int count);
+
+/* ---- library.c: libbrolga.so, in srun, sbatch and salloc ---- */
 
 /*
- * Calls into the library, which is loaded on first use and stays. Both write
- * records to reply and return 0, or write the records "error" and perhaps "hint"
- * and return -1.
+ * Calls into the library, which is loaded on first use and stays. Writes records
+ * to reply and returns 0, or writes the records "error" and perhaps "hint" and
+ * returns -1.
  */
 int library_submit(const struct message *m, char *reply, size_t size);
-int library_start(const struct message *m, int socket, char *reply, size_t size);
+
+/* ---- helper.c: brolga-helper, in slurmstepd ---- */
+
+/* Both write the record "error" to reply where they return -1. */
+int helper_start(int tasks, char *reply, size_t size);
+int helper_tell(int request, const struct message *m, char *reply, size_t size);
 
 /* ---- launch.c: what Slurm executes instead of the command ---- */
 

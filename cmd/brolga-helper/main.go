@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command brolga-helper prepares the container of a job step on a compute node.
-// libbrolga.so starts it as root in slurmstepd; nobody else calls it.
+// The SPANK shim starts it as root in slurmstepd; nobody else calls it.
 //
-//	brolga-helper step    read a job (pkg/job) from standard input, serve the
-//	                      tasks on descriptor 3, end with the last of them
+//	brolga-helper step    read the shim's message (pkg/job) from standard input,
+//	                      decide, serve the tasks on descriptor 3, end with the
+//	                      last of them
 //	brolga-helper init    libcontainer's init; started by the helper itself
 //
 // It is a program of its own, beside brolga, because it starts once per node
@@ -30,7 +31,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/task"
 )
 
-// socket is the descriptor that the library passes the tasks' socket as.
+// socket is the descriptor that the shim passes the tasks' socket as.
 const socket = 3
 
 func main() {

@@ -3,7 +3,7 @@
  * brolga.h - the interface of libbrolga.so.
  *
  * The library is written in Go and is opened with dlopen(3) by the SPANK shim in
- * srun, sbatch, salloc and slurmstepd. Its rules:
+ * srun, sbatch and salloc. Its rules:
  *
  *  - Never call it in a forked child that has not called execve(2): Go's threads
  *    do not exist there and the call would hang.
@@ -23,8 +23,11 @@
 
 #include <stddef.h>
 
-/* Changes whenever a signature or the meaning of a record does. */
-#define BROLGA_ABI 1
+/*
+ * Changes whenever a signature or the meaning of a record does. The helper is
+ * told the number too and refuses another one.
+ */
+#define BROLGA_ABI 2
 
 #define BROLGA_REPLY_MIN 4096
 
@@ -41,15 +44,5 @@ typedef int brolga_abi_f(void);
  * records, variables to set in the calling process.
  */
 typedef int brolga_submit_f(brolga_byte *message, size_t length, char *reply, size_t size);
-
-/*
- * Starts the helper for one step on this node. Identity: root, in slurmstepd,
- * before tasks are forked. The helper inherits a duplicate of socket, one end of
- * a SOCK_SEQPACKET pair; the caller closes its own copy of that end. Takes a few
- * milliseconds and does not wait for the helper, which is no child of the caller
- * and ends with the last task.
- */
-typedef int brolga_start_f(brolga_byte *message, size_t length, int socket, char *reply,
-			   size_t size);
 
 #endif

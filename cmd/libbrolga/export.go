@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command libbrolga is the c-shared library that the SPANK shim opens in srun,
-// sbatch, salloc and slurmstepd. brolga.h documents its interface and rules.
+// sbatch and salloc. brolga.h documents its interface and rules.
 //
-// It links neither a registry client nor libcontainer: what is slow or
-// privileged happens in processes of their own.
+// It links neither a registry client nor libcontainer: what is slow happens in
+// a process of its own.
 package main
 
 /*
@@ -18,6 +18,7 @@ import (
 	"unsafe"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -26,7 +27,7 @@ func main() {}
 //export brolga_submit
 func brolga_submit(message *C.brolga_byte, length C.size_t, reply *C.char, size C.size_t) C.int {
 	return answer(reply, size, func() ([]wire.Record, error) {
-		call, err := parseCall(bytesOf(message, length))
+		call, err := job.Parse(bytesOf(message, length))
 		if err != nil {
 			return nil, err
 		}
@@ -34,18 +35,8 @@ func brolga_submit(message *C.brolga_byte, length C.size_t, reply *C.char, size 
 	})
 }
 
-// brolga_hand_over is the Go part of brolga_start, which helper.c defines.
-//
-//export brolga_hand_over
-func brolga_hand_over(message *C.brolga_byte, length C.size_t, output C.int, reply *C.char, size C.size_t) C.int {
-	return answer(reply, size, func() ([]wire.Record, error) {
-		call, err := parseCall(bytesOf(message, length))
-		if err != nil {
-			return nil, err
-		}
-		return nil, handOver(call, int(output))
-	})
-}
+//export brolga_abi
+func brolga_abi() C.int { return C.BROLGA_ABI }
 
 func bytesOf(p *C.brolga_byte, length C.size_t) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(p)), int(length))

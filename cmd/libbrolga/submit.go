@@ -14,6 +14,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
@@ -23,20 +24,20 @@ import (
 // submit checks what the user asked for and pins the image to a digest, which
 // it pulls if the user's cache lacks it. Identity: the user, in srun, sbatch or
 // salloc. The answer sets the variable that tells the compute nodes the digest.
-func submit(c call) ([]wire.Record, error) {
-	c.step.UID, c.step.GID, c.step.Groups = uint32(os.Getuid()), uint32(os.Getgid()), groupsOfProcess()
-	c.step.MultiProg = slurm.MultiProg(os.Args)
-	cfg, path, err := c.loadConfig(os.ReadFile)
+func submit(c job.Call) ([]wire.Record, error) {
+	c.Step.UID, c.Step.GID, c.Step.Groups = uint32(os.Getuid()), uint32(os.Getgid()), groupsOfProcess()
+	c.Step.MultiProg = slurm.MultiProg(os.Args)
+	cfg, path, err := c.LoadConfig(os.ReadFile)
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.resolve(cfg)
+	r, err := c.Resolve(cfg)
 	if err != nil {
 		return nil, err
 	}
 	digest, err := localDigest(cfg, r)
 	if errors.Is(err, errNotCached) {
-		digest, err = pull(cfg, path, r.Image, c.step.Env)
+		digest, err = pull(cfg, path, r.Image, c.Step.Env)
 	}
 	if err != nil {
 		return nil, err
@@ -119,4 +120,14 @@ func wait(pid int) error {
 		}
 		return nil
 	}
+}
+
+// groupsOfProcess are the calling user's, for the submitting side.
+func groupsOfProcess() []uint32 {
+	var groups []uint32
+	gids, _ := os.Getgroups() // only refused by a broken kernel
+	for _, gid := range gids {
+		groups = append(groups, uint32(gid))
+	}
+	return groups
 }

@@ -1,49 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package job is what the library in slurmstepd hands to the helper: a decided
-// request with what belongs to it, as JSON on the helper's standard input.
+// Package job is what one step wants: the shim's message ([Call]) where it is
+// submitted and on each node, and what a node has decided about it ([Job]).
 package job
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
-// Job is one step on one node.
+// Job is one step on one node: a decided request with what belongs to it.
 type Job struct {
 	Config  config.Config
 	Request request.Request
 	// ConfigPath is the file Config was read from, for the commands the helper
 	// starts; empty for the defaults.
 	ConfigPath string
-	// Account and Groups are what the node knows of the job's user. The library
-	// asks, because slurmstepd has the node's name services loaded; the helper
-	// is a static program without them.
+	// Account and Groups are what the node knows of the job's user.
 	Account account.User
 	Groups  []account.Group
 	// Env is the step's environment.
 	Env []string
 }
 
-// Read reads a job.
+// ErrNoCall means that the shim did not say what to do: it has found a mistake
+// of its own, of which it tells the tasks.
+var ErrNoCall = errors.New("no request came")
+
+// Read reads the shim's message up to the end of r and decides, as root, on the
+// node: only a configuration that root alone can change is believed.
 func Read(r io.Reader) (Job, error) {
-	var j Job
-	if err := json.NewDecoder(r).Decode(&j); err != nil {
+	message, err := io.ReadAll(r)
+	if err != nil {
 		return Job{}, fmt.Errorf("read the step's request: %w", err)
 	}
-	return j, nil
-}
-
-// Marshal returns the job as Read reads it.
-func (j Job) Marshal() ([]byte, error) {
-	text, err := json.Marshal(j)
-	if err != nil {
-		return nil, fmt.Errorf("write the step's request: %w", err)
+	if len(message) == 0 {
+		return Job{}, ErrNoCall
 	}
-	return text, nil
+	c, err := Parse(message)
+	if err != nil {
+		return Job{}, err
+	}
+	cfg, path, err := c.LoadConfig(trust.Read)
+	if err != nil {
+		return Job{}, err
+	}
+	req, err := c.Resolve(cfg)
+	if err != nil {
+		return Job{}, err
+	}
+	if c.Account.Name == "" {
+		return Job{}, fault.WithHint(fmt.Errorf("find user %d on this node: %s", req.UID, c.accountError),
+			"the administrator must give the node the same accounts as the cluster")
+	}
+	c.Account.Shell = "/bin/sh" // the one that images have
+	return Job{Config: cfg, Request: req, ConfigPath: path, Account: c.Account, Groups: c.Groups, Env: c.Step.Env}, nil
 }

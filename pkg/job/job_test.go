@@ -4,54 +4,202 @@ package job
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/option"
-	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
-// TestRead checks that the helper gets all that the library decided.
-func TestRead(t *testing.T) {
-	value := "b"
-	want := Job{
-		Config:     config.Default(),
-		ConfigPath: "/etc/brolga/brolga.toml",
-		Request: request.Request{
-			Step: "5.0", Tasks: 2, UID: 4294967294, GID: 1001, Groups: []uint32{27},
-			Image:   ref.Ref{Registry: "docker.io", Repository: "library/ubuntu", Tag: "24.04"},
-			Mounts:  []request.Mount{{Mount: option.Mount{Source: "/a", Target: "/b", Flags: []string{"ro"}}, Site: true}},
-			Home:    request.HomeYes,
-			Devices: []string{"/dev/fuse"},
-			Workdir: "/w", WorkdirFromJob: true,
-			Writable: true, TmpfsSize: "25%",
-			Env:    []option.EnvEdit{{Name: "A"}, {Name: "B", Value: &value}},
-			Script: "/var/spool/slurmd/job00005/slurm_script",
-		},
-		Env: []string{"A=<&>", "EMPTY=", "LINES=a\nb"},
-	}
-	text, err := want.Marshal()
+// message joins records as the shim does.
+func message(records ...string) []byte { return []byte(strings.Join(records, "\x00") + "\x00") }
+
+// TestParse reads the message that the tests of the shim read as well.
+func TestParse(t *testing.T) {
+	text, err := os.ReadFile("../../spank/test/testdata/call.records")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Read(bytes.NewReader(text)); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Read(%s) = %+v, %v; want %+v", text, got, err, want)
+	got, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
 	}
-	// The helper is started before the library has decided.
-	if got, err := Read(io.MultiReader(bytes.NewReader(text[:9]), bytes.NewReader(text[9:]))); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Read in two parts = %+v, %v; want %+v", got, err, want)
+	given := [][2]string{{"container-image", "ubuntu:24.04"}, {"container-writable", ""}}
+	if got.ConfigPath != "/etc/brolga/brolga.toml" || !slices.Equal(got.Given, given) || got.Step.JobID != 5 || len(got.Step.Env) != 2 {
+		t.Errorf("Parse = %+v", got)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		message []byte
+		err     string
+	}{
+		{"cut off", []byte("job=5"), "internal error: message of the plugin: record 1 is cut off"},
+		{"not a number", message("job=x"), `internal error: record job="x" is not a number`},
+		{"another release", message("abi=7"), "the plugin speaks version 7 of the protocol, the rest of Brolga on this node 2"},
+		{"group without name", message("named_group=5"), "internal error: named_group 5 without group_name"},
+		{"group without number", message("named_group=x", "group_name=staff"), `internal error: record named_group="x" is not a number`},
+		{"option at the end", message("option=container-image"), "internal error: option container-image without value"},
+		{"option without value", message("option=container-image", "option=container-workdir", "value=/"), "internal error: option container-image without value"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := Parse(tt.message); err == nil || err.Error() != tt.err {
+				t.Errorf("Parse = %+v, %v; want the error %q", got, err, tt.err)
+			}
+		})
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	missing := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
+	closed := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}
+	changed := config.Default()
+	changed.StoreOwner = "images"
+	for _, tt := range []struct {
+		name, configured string
+		text             string
+		readErr          error
+		asked, path      string
+		want             config.Config
+		err              string
+	}{
+		{name: "configured", configured: "/a.toml", text: "store_owner = 'images'", asked: "/a.toml", path: "/a.toml", want: changed},
+		{name: "by default", text: "store_owner = 'images'", asked: config.DefaultPath, path: config.DefaultPath, want: changed},
+		{name: "none", readErr: missing, asked: config.DefaultPath, want: config.Default()},
+
+		{name: "configured and missing", configured: "/a.toml", readErr: missing, asked: "/a.toml", err: "read site configuration: open x: file does not exist"},
+		{name: "unreadable", readErr: closed, asked: config.DefaultPath, err: "read site configuration: open x: permission denied"},
+		{name: "wrong", configured: "/a.toml", text: "x = 1", asked: "/a.toml", err: "read site configuration /a.toml: unknown key x in /a.toml:1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := ""
+			got, path, err := Call{ConfigPath: tt.configured}.LoadConfig(func(path string) ([]byte, error) {
+				asked = path
+				return []byte(tt.text), tt.readErr
+			})
+			if asked != tt.asked {
+				t.Errorf("LoadConfig reads %q; want %q", asked, tt.asked)
+			}
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("LoadConfig = %v; want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || path != tt.path || !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("LoadConfig = %+v, %q, %v; want %+v, %q", got, path, err, tt.want, tt.path)
+			}
+		})
+	}
+}
+
+func TestResolve(t *testing.T) {
+	c, err := Parse(message("uid=1000", "gid=1000", "env=BROLGA_CONTAINER_WORKDIR=/w", "option=container-image", "value=ubuntu"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Resolve(config.Default())
+	if err != nil || r.Image.String() != "docker.io/library/ubuntu:latest" || r.Workdir != "/w" || r.UID != 1000 {
+		t.Errorf("Resolve = %+v, %v", r, err)
+	}
+	c.Given = append(c.Given, [2]string{"container-nonsense", ""})
+	if _, err := c.Resolve(config.Default()); err == nil || !strings.Contains(err.Error(), "unknown option --container-nonsense") {
+		t.Errorf("Resolve = %v; want the unknown option named", err)
+	}
+}
+
+// TestABI checks that the helper knows the number that the shim says.
+func TestABI(t *testing.T) {
+	header, err := os.ReadFile("../../cmd/libbrolga/brolga.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^#define BROLGA_ABI (\d+)$`).FindSubmatch(header)
+	if found == nil {
+		t.Fatal("brolga.h defines no BROLGA_ABI")
+	}
+	if _, err := Parse(message("abi=" + string(found[1]))); err != nil {
+		t.Errorf("Parse = %v; want the number of brolga.h accepted", err)
+	}
+}
+
+// site writes a configuration that only the user of the test can change.
+func site(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "brolga.toml")
+	if err := os.WriteFile(path, []byte("store_owner = 'images'"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestRead checks what the helper makes of the shim's message.
+func TestRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: reads a configuration that is root's alone")
+	}
+	path := site(t)
+	text := message("abi=2", "config="+path, "job=5", "uid=1000", "gid=1001", "group=27", "account=ada", "gecos=Ada", "home=/home/ada",
+		"named_group=1001", "group_name=staff", "env=A=b\nc", "option=container-image", "value=ubuntu")
+	// The helper is started before the shim knows all facts.
+	for _, r := range []io.Reader{bytes.NewReader(text), io.MultiReader(bytes.NewReader(text[:9]), bytes.NewReader(text[9:]))} {
+		got, err := Read(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.ConfigPath != path || got.Config.StoreOwner != "images" || got.Request.Step != "5.0" || !slices.Equal(got.Env, []string{"A=b\nc"}) {
+			t.Errorf("Read = %+v", got)
+		}
+		if want := (account.User{Name: "ada", UID: 1000, GID: 1001, Gecos: "Ada", Home: "/home/ada", Shell: "/bin/sh"}); got.Account != want {
+			t.Errorf("Read: account = %+v; want %+v", got.Account, want)
+		}
+		if want := []account.Group{{Name: "staff", GID: 1001}}; !slices.Equal(got.Groups, want) {
+			t.Errorf("Read: groups = %+v; want %+v", got.Groups, want)
+		}
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(bytes.NewReader(text)); !errors.Is(err, trust.ErrTamperable) || fault.Hint(err) == "" {
+		t.Errorf("Read with a configuration that all can write = %v; want ErrTamperable with a hint", err)
 	}
 }
 
 func TestReadErrors(t *testing.T) {
-	for _, in := range []string{"", "{", `{"Request": 1}`, `{"Env": "A=b"}`} {
-		t.Run(in, func(t *testing.T) {
-			if got, err := Read(strings.NewReader(in)); err == nil || !strings.HasPrefix(err.Error(), "read the step's request: ") {
-				t.Errorf("Read(%q) = %+v, %v; want an error", in, got, err)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: reads a configuration that is root's alone")
+	}
+	path := site(t)
+	if _, err := Read(strings.NewReader("")); !errors.Is(err, ErrNoCall) {
+		t.Errorf("Read of nothing = %v; want ErrNoCall", err)
+	}
+	for _, tt := range []struct {
+		name    string
+		message []byte
+		err     string
+	}{
+		{"cut off", []byte("job=5"), "internal error: message of the plugin: record 1 is cut off"},
+		{"other release", message("abi=1"), "the plugin speaks version 1 of the protocol, the rest of Brolga on this node 2"},
+		{"no image", message("config="+path, "uid=5", "account=ada"), "container options are given, but no image"},
+		{"no account", message("config="+path, "uid=5", "account_error=no such user", "option=container-image", "value=ubuntu"), "find user 5 on this node: no such user"},
+		{"no configuration", message("config=/no/such.toml"), "read site configuration: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Read(bytes.NewReader(tt.message))
+			if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
+				t.Errorf("Read = %+v, %v; want the error %q", got, err, tt.err)
 			}
 		})
 	}

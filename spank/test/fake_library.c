@@ -2,7 +2,6 @@
 #include "fake_library.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "../../cmd/libbrolga/brolga.h"
 
@@ -12,6 +11,7 @@
 
 struct fake_library fake_library;
 
+#ifndef FAKE_WITHOUT_SUBMIT
 static int answer(const char *message, size_t length, char *reply, size_t size)
 {
 	if (length < sizeof(fake_library.message)) {
@@ -22,6 +22,7 @@ static int answer(const char *message, size_t length, char *reply, size_t size)
 	memcpy(reply, fake_library.reply, fake_library.reply_length);
 	return fake_library.rc;
 }
+#endif
 
 brolga_abi_f brolga_abi;
 int brolga_abi(void)
@@ -29,20 +30,11 @@ int brolga_abi(void)
 	return FAKE_ABI;
 }
 
+#ifndef FAKE_WITHOUT_SUBMIT
 brolga_submit_f brolga_submit;
 int brolga_submit(brolga_byte *message, size_t length, char *reply, size_t size)
 {
 	fake_library.submits++;
-	return answer(message, length, reply, size);
-}
-
-#ifndef FAKE_WITHOUT_START
-brolga_start_f brolga_start;
-int brolga_start(brolga_byte *message, size_t length, int socket, char *reply, size_t size)
-{
-	fake_library.starts++;
-	fake_library.socket = socket;
-	fake_library.helper = dup(socket);
 	return answer(message, length, reply, size);
 }
 #endif

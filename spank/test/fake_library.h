@@ -14,8 +14,7 @@ struct fake_library {
 	size_t reply_length;
 	int rc;
 	/* The last call. */
-	int submits, starts, socket;
-	int helper; /* what the helper would have inherited */
+	int submits;
 	char message[1 << 16];
 	size_t length;
 };

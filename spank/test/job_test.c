@@ -10,7 +10,10 @@
 #define STEP_BATCH 0xfffffffbu
 #define STEP_EXTERN 0xfffffffcu
 
-static gid_t groups[] = { 1001, 27, 4294967294u };
+/* What every Debian knows of user 0 with primary group 1. */
+#define ROOT "account=root\ngecos=root\nhome=/root\nnamed_group=1\ngroup_name=daemon\n"
+
+static gid_t groups[] = { 4294967293u, 27, 4294967294u };
 static char *environment[] = { "HOME=/home/u", "EMPTY=", "LINES=a\nb", NULL };
 
 static void expect_facts(int want_rc, const char *want)
@@ -26,33 +29,43 @@ static void expect_facts(int want_rc, const char *want)
 	message_free(&m);
 }
 
+static void as_root(void)
+{
+	fake.uid = 0;
+	fake.gid = 1;
+}
+
 static void ordinary_step(void)
 {
 	setenv("SLURMD_NODENAME", "n1", 1);
 	fake.groups = groups;
 	fake.group_count = COUNT(groups);
 	fake.env = environment;
-	fake.uid = 4294967294u; /* larger than an int */
-	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=4294967294\ngid=1001\n"
-			"group=1001\ngroup=27\ngroup=4294967294\nnode=n1\n"
+	fake.uid = 4294967294u; /* larger than an int, and nobody's */
+	fake.gid = 4294967293u;
+	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=4294967294\ngid=4294967293\n"
+			"group=4294967293\ngroup=27\ngroup=4294967294\n"
+			"account_error=no such user\nnamed_group=27\ngroup_name=sudo\nnode=n1\n"
 			"env=HOME=/home/u\nenv=EMPTY=\nenv=LINES=a\\x0ab\nend\n");
 }
 
 static void bare_step(void)
 {
+	as_root();
 	unsetenv("SLURMD_NODENAME");
-	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=1000\ngid=1001\nnode=\nend\n");
+	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=0\ngid=1\n" ROOT "node=\nend\n");
 }
 
 static void batch_script(void)
 {
 	char *argv[] = { "/var/spool/slurmd/job00005/slurm_script", "an argument", NULL };
 
+	as_root();
 	unsetenv("SLURMD_NODENAME");
 	fake.step = STEP_BATCH;
 	fake.argv = argv;
 	fake.argc = 2;
-	expect_facts(0, "job=5\nstep=4294967291\ntasks=2\nuid=1000\ngid=1001\n"
+	expect_facts(0, "job=5\nstep=4294967291\ntasks=2\nuid=0\ngid=1\n" ROOT
 			"script=/var/spool/slurmd/job00005/slurm_script\nnode=\nend\n");
 }
 
@@ -61,10 +74,11 @@ static void no_script(void)
 {
 	char *argv[] = { "/etc/shadow", NULL };
 
+	as_root();
 	unsetenv("SLURMD_NODENAME");
 	fake.argv = argv;
 	fake.argc = 1;
-	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=1000\ngid=1001\nnode=\nend\n");
+	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=0\ngid=1\n" ROOT "node=\nend\n");
 }
 
 static void batch_without_script(void)

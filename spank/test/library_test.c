@@ -90,19 +90,14 @@ static void missing_function(void)
 
 static void calls(void)
 {
-	struct message m = { 0 };
 	char *text;
 
 	install("fake_library.so");
 	CHECK(submit() == 0);
 	CHECK(submit() == 0);
-	CHECK(loaded()->submits == 2 && loaded()->starts == 0);
-	message_add(&m, "job", "5");
-	CHECK(library_start(&m, 17, reply, sizeof(reply)) == 0);
-	message_free(&m);
-	CHECK(loaded()->starts == 1 && loaded()->socket == 17);
+	CHECK(loaded()->submits == 2);
 	text = records_text(loaded()->message, loaded()->length);
-	CHECK_TEXT(text, "job=5\nend\n");
+	CHECK_TEXT(text, "context=submit\nend\n");
 	free(text);
 }
 
@@ -133,9 +128,7 @@ static void message_too_large(void)
 
 	install("fake_library.so");
 	CHECK(library_submit(&m, reply, sizeof(reply)) == -1);
-	expect_reply("error=options and environment of the step are too large\n");
-	CHECK(library_start(&m, 3, reply, sizeof(reply)) == -1);
-	expect_reply("error=options and environment of the step are too large\n");
+	expect_reply("error=options and environment are too large\n");
 	CHECK(dlopen(BROLGA_LIBRARY, RTLD_NOW | RTLD_NOLOAD) == NULL);
 }
 
@@ -146,7 +139,7 @@ int main(void)
 		{ "a file that is no library is named", no_library },
 		{ "a library of another ABI is not called", wrong_abi },
 		{ "a library without a function is not called", missing_function },
-		{ "both functions get the message", calls },
+		{ "each call gets its message", calls },
 		{ "the library's error and hint arrive", refusal },
 		{ "the library's names are not visible to others", names_stay_inside },
 		{ "a message that is not whole is not sent", message_too_large },

@@ -4,8 +4,6 @@
  * reads much into what they return: 0 and -1 are all that may come.
  */
 #include <dlfcn.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +13,7 @@
 #include "check.h"
 #include "fake_library.h"
 #include "fake_spank.h"
+#include "helper_notes.h"
 
 static char *config_argument[] = { "config=/etc/brolga/brolga.toml" };
 
@@ -174,8 +173,8 @@ static void submission(void)
 	ANSWERS(0, "env=BROLGA_PIN=a@b\0env=OTHER=");
 	CHECK(fake_give("container-image", "ubuntu") == 0);
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
-	CHECK(library()->submits == 1 && library()->starts == 0);
-	CHECK(library_was_told("context=submit\nconfig=/etc/brolga/brolga.toml\n"
+	CHECK(library()->submits == 1);
+	CHECK(library_was_told("context=submit\nabi=2\nconfig=/etc/brolga/brolga.toml\n"
 			       "option=container-image\nvalue=ubuntu\nenv="));
 	CHECK(library_was_told("\nenv=FROM_USER=a=b\n"));
 	CHECK_TEXT(getenv("BROLGA_PIN"), "a@b");
@@ -199,7 +198,7 @@ static void submission_without_config(void)
 	ANSWERS(0, "");
 	CHECK(fake_give("container-image", "ubuntu") == 0);
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
-	CHECK(library_was_told("context=submit\noption="));
+	CHECK(library_was_told("context=submit\nabi=2\noption="));
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
@@ -247,11 +246,17 @@ static void refusal_without_reason(void)
 /* ---- slurmstepd ---- */
 
 /* Starts a step that asks for a container. */
-static void start_step(void)
+static void start_step_with(const char *helper)
 {
+	helper_install(helper);
 	start_in(S_CTX_REMOTE);
 	CHECK(fake_give("container-image", "ubuntu") == 0);
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+}
+
+static void start_step(void)
+{
+	start_step_with("fake_helper");
 }
 
 static void expect_task_ends(int number, const char *log)
@@ -264,55 +269,56 @@ static void expect_task_ends(int number, const char *log)
 	CHECK_TEXT(fake_log() + before, log);
 }
 
-/* Tells whether someone holds the tasks' end of the helper's socket. */
-static bool tasks_end_is_held(void)
+/* What the helper was told, as text. */
+static bool helper_was_told(const char *line)
 {
-	struct pollfd helper = { .fd = library()->helper, .events = POLLIN };
+	size_t length;
+	char *message = helper_message(&length);
+	char *text = records_text(message, length);
+	bool found = strstr(text, line) != NULL;
 
-	if (helper.fd < 0)
-		give_up("no socket");
-	return poll(&helper, 1, 0) == 0;
+	if (!found)
+		fprintf(stderr, "the helper was told:\n%s", text);
+	free(message);
+	free(text);
+	return found;
 }
 
 static void step_of_two_tasks(void)
 {
-	ANSWERS(0, "");
+	fake.uid = 0;
+	fake.gid = 0;
 	start_step();
-	CHECK(library()->starts == 1 && library()->submits == 0);
-	CHECK(library_was_told("context=node\nconfig=/etc/brolga/brolga.toml\n"
-			       "option=container-image\nvalue=ubuntu\n"
-			       "job=5\nstep=0\ntasks=2\nuid=1000\ngid=1001\n"));
-	/* slurmstepd has closed its copy of the helper's end: the helper's death
-	 * is to be seen at the other. */
-	CHECK(fcntl(library()->socket, F_GETFD) < 0);
-	CHECK(tasks_end_is_held());
+	CHECK(helper_was_told("context=node\nabi=2\nconfig=/etc/brolga/brolga.toml\n"
+			      "option=container-image\nvalue=ubuntu\n"
+			      "job=5\nstep=0\ntasks=2\nuid=0\ngid=0\naccount=root\n"));
 	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
-	CHECK(tasks_end_is_held());
+	CHECK(!helper_has_ended());
 	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
-	CHECK(!tasks_end_is_held());
+	helper_wait_for_end();
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 	CHECK_TEXT(fake_log(), "");
+	CHECK(!library_is_loaded());
 }
 
 static void step_without_tasks(void)
 {
-	ANSWERS(0, "");
 	start_step();
-	CHECK(tasks_end_is_held());
+	CHECK(helper_was_told("context=node\n"));
+	CHECK(!helper_has_ended());
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
-	CHECK(!tasks_end_is_held());
+	helper_wait_for_end();
 }
 
 static void step_by_variable(void)
 {
 	char *environment[] = { "BROLGA_CONTAINER_IMAGE=ubuntu", NULL };
 
-	ANSWERS(0, "");
+	helper_install("fake_helper");
 	fake.env = environment;
 	start_in(S_CTX_REMOTE);
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
-	CHECK(library()->starts == 1);
-	CHECK(library_was_told("\nenv=BROLGA_CONTAINER_IMAGE=ubuntu\n"));
+	CHECK(helper_was_told("\nenv=BROLGA_CONTAINER_IMAGE=ubuntu\n"));
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
@@ -327,10 +333,9 @@ static void extern_step(void)
 /* Before tasks exist a failure would drain the node: it is each task's. */
 static void failed_step(void)
 {
-	ANSWERS(-1, "error=start helper: no\0hint=reinstall");
-	start_step();
-	expect_task_ends(
-		0, "error: brolga: error: start helper: no\nerror: brolga: hint: reinstall\n");
+	start_step_with(NULL);
+	expect_task_ends(0, "error: brolga: error: start the helper " BROLGA_HELPER
+			    ": No such file or directory\n");
 	expect_task_ends(1, ""); /* all tasks fail alike: the first one says why */
 	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
 	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
@@ -339,10 +344,10 @@ static void failed_step(void)
 
 static void unknown_task(void)
 {
-	ANSWERS(-1, "error=no");
-	start_step();
+	start_step_with(NULL);
 	fake_refuse(S_TASK_ID);
-	expect_task_ends(3, "error: brolga: error: no\n");
+	expect_task_ends(3, "error: brolga: error: start the helper " BROLGA_HELPER
+			    ": No such file or directory\n");
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
@@ -350,7 +355,6 @@ static void unknown_facts(void)
 {
 	fake_refuse(S_JOB_UID);
 	start_step();
-	CHECK(!library_is_loaded());
 	expect_task_ends(0, "error: brolga: error: Slurm does not tell the facts of this step\n");
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
@@ -360,9 +364,8 @@ static void helper_dies(void)
 {
 	if (geteuid() != 0)
 		return; /* join_test says so */
-	ANSWERS(0, "");
 	start_step();
-	close(library()->helper);
+	helper_kill();
 	expect_task_ends(0, "error: brolga: error: the helper ended without an answer\n"
 			    "error: brolga: hint: it was killed, perhaps for lack of memory; the "
 			    "node's kernel log tells\n");

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * helper.c - starts the helper while the Go runtime of this library still
- * starts itself.
+ * helper.c - starts the helper of a step and tells it what was asked for.
  *
- * dlopen(3) of a Go library returns before its runtime is ready, and the first
- * call into Go waits for it. The helper takes as long to start, so it is started
- * from C first and handed its request afterwards.
+ * Nothing here is Go: slurmstepd stays without a second runtime, its threads and
+ * its signal handlers (docs/decisions/0005-no-go-in-slurmstepd.md).
  */
-#define _GNU_SOURCE
-#include "helper.h"
+#include "shim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,13 +13,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "_cgo_export.h"
-
 #ifndef BROLGA_HELPER
-#define BROLGA_HELPER "/usr/local/libexec/brolga/brolga-helper"
+#error "define BROLGA_HELPER, the absolute path of brolga-helper"
 #endif
 
 /* All of the environment that the privileged helper gets. It lives for
@@ -103,12 +99,6 @@ static int start_helper(struct start *start)
 	return error ? -1 : 0;
 }
 
-/* In C, so that asking does not wait for the Go runtime either. */
-int brolga_abi(void)
-{
-	return BROLGA_ABI;
-}
-
 static int refuse(char *reply, size_t size, const char *what)
 {
 	memset(reply, 0, size);
@@ -116,25 +106,54 @@ static int refuse(char *reply, size_t size, const char *what)
 	return -1;
 }
 
-int brolga_start(brolga_byte *message, size_t length, int socket, char *reply, size_t size)
+/*
+ * The helper inherits a duplicate of tasks, its end of the pair that it answers
+ * tasks on; the caller closes its own copy. Returns the descriptor on which the
+ * helper waits for its request, for helper_tell, or -1 with a reply.
+ */
+int helper_start(int tasks, char *reply, size_t size)
 {
-	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	int request[2], rc;
+	autoclose int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	autoclose int theirs = -1;
+	int request[2];
 
-	if (null < 0 || pipe2(request, O_CLOEXEC) < 0) {
-		rc = refuse(reply, size, "start the helper");
-		close(null);
-		return rc;
+	/* A socket, because writing to it raises no SIGPIPE in slurmstepd. */
+	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, request) < 0)
+		return refuse(reply, size, "start the helper");
+	theirs = request[1];
+	struct start start = { .fds = { theirs, null, null, tasks } };
+
+	if (start_helper(&start) < 0) {
+		close(request[0]);
+		return refuse(reply, size, "start the helper " BROLGA_HELPER);
 	}
-	struct start start = { .fds = { request[0], null, null, socket } };
+	return request[0];
+}
 
-	rc = start_helper(&start);
-	close(null);
-	close(request[0]);
-	if (rc < 0)
-		rc = refuse(reply, size, "start the helper " BROLGA_HELPER);
-	else /* a helper that gets no request ends */
-		rc = brolga_hand_over(message, length, request[1], reply, size);
-	close(request[1]);
-	return rc;
+/*
+ * Sends the request, which ends when the caller closes the descriptor; a helper
+ * that gets none ends. A helper that died meanwhile is no error here: tasks see
+ * that nobody answers them.
+ */
+int helper_tell(int request, const struct message *m, char *reply, size_t size)
+{
+	size_t sent = 0;
+
+	if (m->failed) {
+		errno = E2BIG;
+		return refuse(reply, size, "tell the helper options and environment of the step");
+	}
+	/* The helper reads as soon as it runs: a long message waits for that only. */
+	while (sent < m->length) {
+		ssize_t n = send(request, m->data + sent, m->length - sent, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EPIPE || errno == ECONNRESET
+				       ? 0
+				       : refuse(reply, size, "tell the helper what to do");
+		sent += (size_t)n;
+	}
+	return 0;
 }

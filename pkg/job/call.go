@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"github.com/brolga-hpc/brolga/pkg/bundle/account"
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/slurm"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// ABI is BROLGA_ABI of cmd/libbrolga/brolga.h, the version of the messages. The
+// shim, the library and the helper of a node must come from one release.
+const ABI = 2
+
+// Call is what the shim passes: options, facts of the step, and which
+// configuration to read. spank/PROTOCOL.md lists its records.
+type Call struct {
+	Step       slurm.Step
+	ConfigPath string
+	// Given are the options, as names and values, in the order of the shim's.
+	Given [][2]string
+	// Account and Groups are what the node knows of the job's user; on the
+	// submitting side they are empty.
+	Account account.User
+	Groups  []account.Group
+
+	accountError string
+}
+
+// Parse reads a call. Only the form of its values is checked.
+func Parse(message []byte) (Call, error) {
+	records, err := wire.Unmarshal(message)
+	if err != nil {
+		return Call{}, fmt.Errorf("internal error: message of the plugin: %w", err)
+	}
+	step, rest, err := slurm.FromRecords(records)
+	if err != nil {
+		return Call{}, err
+	}
+	c := Call{Step: step, Account: account.User{UID: step.UID, GID: step.GID}}
+	for i, r := range rest {
+		next := func(key string) (string, error) {
+			if i+1 == len(rest) || rest[i+1].Key != key {
+				return "", fmt.Errorf("internal error: %s %s without %s", r.Key, r.Value, key)
+			}
+			return rest[i+1].Value, nil
+		}
+		if err := c.take(r, next); err != nil {
+			return Call{}, err
+		}
+	}
+	return c, nil
+}
+
+// take reads one record; next returns the value of the one that must follow.
+func (c *Call) take(r wire.Record, next func(key string) (string, error)) error {
+	switch r.Key {
+	case "abi":
+		return checkABI(r.Value)
+	case "config":
+		c.ConfigPath = r.Value
+	case "option":
+		value, err := next("value")
+		c.Given = append(c.Given, [2]string{r.Value, value})
+		return err
+	case "account":
+		c.Account.Name = r.Value
+	case "account_error":
+		c.accountError = r.Value
+	case "gecos":
+		c.Account.Gecos = r.Value
+	case "home":
+		c.Account.Home = r.Value
+	case "named_group":
+		name, err := next("group_name")
+		gid, bad := strconv.ParseUint(r.Value, 10, 32)
+		if bad != nil {
+			return fmt.Errorf("internal error: record %s=%q is not a number", r.Key, r.Value)
+		}
+		c.Groups = append(c.Groups, account.Group{Name: name, GID: uint32(gid)})
+		return err
+	}
+	return nil
+}
+
+func checkABI(number string) error {
+	if number == strconv.Itoa(ABI) {
+		return nil
+	}
+	return fault.WithHint(fmt.Errorf("the plugin speaks version %s of the protocol, the rest of Brolga on this node %d", number, ABI),
+		"ask the administrator to install all of Brolga from one release")
+}
+
+// LoadConfig reads the site configuration with read. Without a configured path
+// the default file is read if it exists; path is what was read, or "".
+func (c Call) LoadConfig(read func(string) ([]byte, error)) (cfg config.Config, path string, err error) {
+	path = c.ConfigPath
+	if path == "" {
+		path = config.DefaultPath
+	}
+	text, err := read(path)
+	if c.ConfigPath == "" && errors.Is(err, fs.ErrNotExist) {
+		return config.Default(), "", nil
+	}
+	if err != nil {
+		return config.Config{}, "", fault.WithHint(fmt.Errorf("read site configuration: %w", err),
+			"tell the administrator of this cluster")
+	}
+	cfg, err = config.Parse(path, text)
+	return cfg, path, err
+}
+
+// Resolve decides what the step needs.
+func (c Call) Resolve(cfg config.Config) (request.Request, error) {
+	set, err := option.Collect(c.Given, c.Step.Getenv)
+	if err != nil {
+		return request.Request{}, err
+	}
+	return request.Resolve(cfg, set, c.Step)
+}

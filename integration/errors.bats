@@ -174,7 +174,7 @@ nothing_half_written() {
 	fails_on_node "convert $ref@$digest: no space left in the store $store/sha256" \
 		--container-image="$ref"
 	expect_match 'brolga: hint: an administrator can make space with "brolga rmi --store"'
-	run_ok find "$store" -type f ! -path '*/lock/*'
+	run_ok find "$store" -type f ! -path '*/lease/*'
 	[[ -z $output ]] || fail "$output"
 	umount "$store"
 	run_ok crun --container-image="$ref" stat -c %s /bulk

@@ -62,7 +62,7 @@ digest_of() { as_user brolga images --json | jq -r --arg ref "$1" '.[] | select(
 		(($(stat -c %a "$path") == 600))
 		[[ $(stat -c %U "$path") == brolga ]]
 	done
-	for dir in "$BROLGA_CLUSTER_DIR"/store{,/sha256,/lock}; do
+	for dir in "$BROLGA_CLUSTER_DIR"/store{,/sha256,/lease}; do
 		run_fails as_user ls "$dir"
 		run_fails as_user touch "$dir/new"
 		run_fails as_user mkdir "$dir/new"

@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/squash"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
@@ -93,17 +94,12 @@ func lower(resource int, limit uint64) error {
 	return unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit})
 }
 
+// convert adds the image to the store, unless another process does. When that
+// one took over because this one was stopped for a while, its result is waited
+// for.
 func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref, digest string) error {
 	if err := errors.Join(st.Check(), st.Init()); err != nil {
 		return err
-	}
-	lock, err := st.Lock(ctx, digest)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if st.Has(digest) {
-		return nil
 	}
 	in, err := readInput(digest)
 	if err != nil {
@@ -112,6 +108,28 @@ func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref
 	meta, err := readMeta(in.Config, r)
 	if err != nil {
 		return err
+	}
+	for {
+		held, err := st.Lease(ctx, digest, func() bool { return st.Has(digest) })
+		if errors.Is(err, lease.ErrDone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = produce(held.Context(), conf, st, in, meta)
+		lost := errors.Is(context.Cause(held.Context()), lease.ErrLost)
+		if err := errors.Join(err, held.Close()); err == nil || !lost {
+			return err
+		}
+	}
+}
+
+// produce makes the image, under its lease.
+func produce(ctx context.Context, conf config.Config, st *store.Store, in squash.Input, meta store.Meta) error {
+	digest := in.Manifest.Digest
+	if st.Has(digest) { // since before the lease was free
+		return nil
 	}
 	draft, err := st.Draft(digest)
 	if err != nil {

@@ -70,7 +70,7 @@ func removeStored(ctx context.Context, conf config.Config, name string) error {
 	for _, m := range all {
 		if match(m.Name, m.Digest) {
 			found = true
-			if err := removeLocked(ctx, st, m.Digest); err != nil {
+			if err := removeLeased(ctx, st, m.Digest); err != nil {
 				return err
 			}
 		}
@@ -81,12 +81,12 @@ func removeStored(ctx context.Context, conf config.Config, name string) error {
 	return nil
 }
 
-func removeLocked(ctx context.Context, st *store.Store, digest string) error {
-	lock, err := st.Lock(ctx, digest)
+func removeLeased(ctx context.Context, st *store.Store, digest string) error {
+	held, err := st.Lease(ctx, digest, nil)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer held.Close()
 	return st.Remove(digest)
 }
 

@@ -14,7 +14,7 @@
 //	as the store owner  brolga convert, which reads the layers
 //
 // Many nodes may want the same image at the same time. One pulls it and one
-// converts it; the locks for that are taken by those programs. Whatever is
+// converts it; the leases for that are taken by those programs. Whatever is
 // killed, and whenever, the store has whole images only.
 //
 // The package does not link the registry client.

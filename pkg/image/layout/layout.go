@@ -4,7 +4,7 @@
 //
 //	oci-layout, index.json     as the image specification has them
 //	blobs/sha256/HEX           manifests, configurations and layers
-//	lock/                      lock files of package pull
+//	lease/                     who pulls what, or changes the index
 //
 // Images are found in index.json by the annotation
 // org.opencontainers.image.ref.name, which holds their whole canonical name.

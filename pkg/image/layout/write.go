@@ -13,14 +13,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
 
 // Create opens the layout in dir and makes what is missing of it, for the user
 // alone.
 func Create(dir string) (*Layout, error) {
 	l := &Layout{dir}
-	for _, d := range []string{l.path("blobs", "sha256"), l.path("lock")} {
+	for _, d := range []string{l.path("blobs", "sha256"), l.path("lease")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("create image cache: %w", err)
 		}
@@ -34,8 +34,8 @@ func Create(dir string) (*Layout, error) {
 	return l, nil
 }
 
-// LockPath returns the path of the lock file with the given name.
-func (l *Layout) LockPath(name string) string { return l.path("lock", name) }
+// LeasePath returns the path of the lease (package lease) with the given name.
+func (l *Layout) LeasePath(name string) string { return l.path("lease", name) }
 
 // PutBlob stores content under its digest and returns that.
 func (l *Layout) PutBlob(content []byte) (string, error) {
@@ -50,11 +50,11 @@ func (l *Layout) PutBlob(content []byte) (string, error) {
 // publishes the result, so that concurrent changes do not undo each other and a
 // reader sees all of a change or nothing.
 func (l *Layout) Update(ctx context.Context, change func(*Index)) error {
-	lock, err := lockfile.Lock(ctx, l.LockPath("index"), nil)
+	held, err := lease.Acquire(ctx, l.LeasePath("index"), lease.Options{})
 	if err != nil {
 		return fmt.Errorf("update image cache: %w", err)
 	}
-	defer lock.Close()
+	defer held.Close()
 	index, err := l.Index()
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("update image cache: %w", err)

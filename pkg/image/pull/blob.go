@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
-	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
 
 var (
@@ -36,23 +36,30 @@ const (
 )
 
 // blob fetches one blob. It is written to a partial file that a later call, of
-// this process or another, continues; the lock on that file keeps others away
-// meanwhile.
+// this process or another, continues; a lease keeps others away meanwhile.
 func (p *puller) blob(ctx context.Context, d layout.Descriptor) error {
 	path, err := p.layout.BlobPath(d.Digest)
 	if err != nil {
 		return err
 	}
+	held, err := lease.Acquire(ctx, p.layout.LeasePath("blob-"+filepath.Base(path)), lease.Options{
+		Done: func() bool { return p.layout.Has(d) },
+	})
+	if errors.Is(err, lease.ErrDone) { // someone else was faster
+		p.progress.resume(d, d.Size)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	ctx = held.Context()
 	partial := filepath.Join(filepath.Dir(path), ".partial-"+filepath.Base(path))
-	f, err := openPartial(ctx, partial)
+	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if p.layout.Has(d) { // someone else was faster
-		p.progress.resume(d, d.Size)
-		return os.Remove(partial)
-	}
 	dl := &download{progress: p.progress, d: d, f: f}
 	if err := dl.resume(); err != nil {
 		return err
@@ -99,30 +106,6 @@ func (p *puller) dropDamaged(ctx context.Context, d layout.Descriptor) error {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	return nil
-}
-
-// openPartial opens the partial file and locks it. The file may have got its
-// final name while we waited for the lock; then there is a new one.
-func openPartial(ctx context.Context, path string) (*os.File, error) {
-	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		if err := lockfile.Wait(ctx, f, nil); err != nil {
-			f.Close()
-			return nil, err
-		}
-		mine, err1 := f.Stat()
-		there, err2 := os.Lstat(path)
-		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
-			return f, nil
-		}
-		f.Close()
-		if err1 != nil {
-			return nil, err1
-		}
-	}
 }
 
 // download is one blob on its way into a file.

@@ -27,7 +27,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
-	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -100,13 +100,13 @@ func pull(ctx context.Context, o Options) (Result, error) {
 		}
 	}
 	before := p.stamp()
-	lock, err := lockfile.Lock(ctx, l.LockPath(lockName(o.Ref)), func() {
-		o.Progress.say("waiting for another pull of %s", o.Ref)
+	held, err := lease.Acquire(ctx, l.LeasePath(leaseName(o.Ref)), lease.Options{
+		Waited: func() { o.Progress.say("waiting for another pull of %s", o.Ref) },
 	})
 	if err != nil {
 		return Result{}, err
 	}
-	defer lock.Close()
+	defer held.Close()
 	// Another process may just have done it.
 	if known || p.stamp() != before {
 		if res, ok := p.local(); ok {
@@ -116,7 +116,7 @@ func pull(ctx context.Context, o Options) (Result, error) {
 	return p.fetch(ctx)
 }
 
-func lockName(r ref.Ref) string {
+func leaseName(r ref.Ref) string {
 	sum := sha256.Sum256([]byte(r.String()))
 	return "pull-" + hex.EncodeToString(sum[:16])
 }

@@ -6,7 +6,7 @@
 //	sha256/HEX.squashfs        the root file system
 //	sha256/HEX.json            [Meta]
 //	sha256/.tmp-HEX-*          of a conversion that is going on, or was killed
-//	lock/HEX                   held by who converts; never removed
+//	lease/HEX/                 who converts or removes it now (package lease)
 //
 // The store belongs to one unprivileged user, the store owner, who alone writes
 // to it, so the kernel may mount what is in it. Its directories are 0711: others
@@ -19,6 +19,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/image/lockfile"
+	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -200,7 +201,7 @@ func (s *Store) Has(digest string) bool {
 
 // Init makes the directories in the store's directory, as the store owner.
 func (s *Store) Init() error {
-	for _, name := range []string{"sha256", "lock"} {
+	for _, name := range []string{"sha256", "lease"} {
 		path := filepath.Join(s.dir, name)
 		err := os.Mkdir(path, 0o700)
 		if err == nil {
@@ -213,40 +214,31 @@ func (s *Store) Init() error {
 	return nil
 }
 
-// Lock waits until no one else produces or removes the image and keeps others
-// from it until the returned file is closed. It also removes what producers that
-// died have left, of this image and of others.
-func (s *Store) Lock(ctx context.Context, digest string) (io.Closer, error) {
+// Lease waits until no one else produces or removes the image, on any node, and
+// keeps others from it until it is closed. With done, it waits no longer than
+// until that is true, and returns [lease.ErrDone]. It also removes what producers
+// that died have left, of this image and of others.
+func (s *Store) Lease(ctx context.Context, digest string, done func() bool) (*lease.Lease, error) {
 	hex, err := hexOf(digest)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockfile.Lock(ctx, s.lockPath(hex), nil)
+	held, err := lease.Acquire(ctx, s.leasePath(hex), lease.Options{Done: done})
 	if err != nil {
 		return nil, err
 	}
 	drafts, _ := filepath.Glob(s.path(".tmp-*"))
 	for _, path := range drafts {
 		of, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), ".tmp-"), "-")
-		if of == hex || s.isFree(of) {
+		// A draft that was there before its lease was free has no producer.
+		if of == hex || !lease.Held(s.leasePath(of)) {
 			os.Remove(path)
 		}
 	}
-	return lock, nil
+	return held, nil
 }
 
-// isFree says whether no one has the lock of an image. A draft that was there
-// before the lock was free has no producer any more.
-func (s *Store) isFree(hex string) bool {
-	f, err := os.OpenFile(s.lockPath(hex), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return lockfile.Try(f)
-}
-
-func (s *Store) lockPath(hex string) string { return filepath.Join(s.dir, "lock", hex) }
+func (s *Store) leasePath(hex string) string { return filepath.Join(s.dir, "lease", hex) }
 
 // Draft is an image that is being made.
 type Draft struct {
@@ -255,14 +247,14 @@ type Draft struct {
 	hex   string
 }
 
-// Draft begins the image with the given digest. The caller holds its lock,
+// Draft begins the image with the given digest. The caller holds its lease,
 // writes the squashfs to [Draft.Path] and calls Publish or Discard.
 func (s *Store) Draft(digest string) (*Draft, error) {
 	hex, err := hexOf(digest)
 	if err != nil {
 		return nil, err
 	}
-	unique := fmt.Sprintf(".tmp-%s-%d-%d", hex, os.Getpid(), time.Now().UnixNano())
+	unique := fmt.Sprintf(".tmp-%s-%s", hex, rand.Text()) // also among nodes
 	return &Draft{store: s, dir: s.path(unique), hex: hex}, nil
 }
 
@@ -354,7 +346,7 @@ func (s *Store) List() ([]Meta, error) {
 	return all, errors.Join(errs...)
 }
 
-// Remove removes an image. The caller holds its lock. The squashfs goes first,
+// Remove removes an image. The caller holds its lease. The squashfs goes first,
 // so that no one finds half an image.
 func (s *Store) Remove(digest string) error {
 	hex, err := hexOf(digest)

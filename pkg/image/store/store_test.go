@@ -133,26 +133,32 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestLockCleansUp: what a killed producer left is gone when the next one has
-// the lock, and other images are left alone.
-func TestLockCleansUp(t *testing.T) {
+// TestLeaseCleansUp: what a killed producer left is gone when the next one has
+// the lease, and other images are left alone.
+func TestLeaseCleansUp(t *testing.T) {
 	s := newStore(t)
 	add(t, s, digest, "content")
 	dead, err := s.Draft(digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := s.path(".tmp-" + strings.Repeat("f", 64) + "-1-1.squashfs")
+	busy := strings.Repeat("f", 64)
+	producer, err := s.Lease(t.Context(), "sha256:"+busy, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	other := s.path(".tmp-" + busy + "-1.squashfs")
 	for _, path := range []string{dead.Path(), other} {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lock, err := s.Lock(t.Context(), digest)
+	held, err := s.Lease(t.Context(), digest, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
+	defer held.Close()
 	if _, err := os.Stat(dead.Path()); err == nil {
 		t.Error("the draft of a dead producer is still there")
 	}

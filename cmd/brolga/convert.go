@@ -27,7 +27,7 @@ import (
 // runConvert adds an image to the store. It is internal: package image calls it,
 // as the store owner.
 //
-//	brolga convert [--config FILE] NAME MANIFEST-DIGEST
+//	brolga convert [--config FILE] [--user NAME] NAME MANIFEST-DIGEST
 //
 // Descriptor 3 is the manifest, 4 the configuration, 5 and following are the
 // layers in the manifest's order. They belong to the user and may change while
@@ -36,6 +36,7 @@ import (
 func runConvert(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
+	user := fs.String("user", "", "`NAME` of who wants the image, for lists")
 	if err := v.parse(fs, args, 2, 2); err != nil {
 		return err
 	}
@@ -47,17 +48,17 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
-	st, owner, err := openStore(conf)
+	owner, err := storeOwner(conf)
 	if err != nil {
 		return err
 	}
-	if uint32(os.Geteuid()) != owner {
+	if uint32(os.Geteuid()) != owner.UID {
 		return fault.WithHint(fmt.Errorf("convert %s: not the store owner, %s", r, conf.StoreOwner), "this is called where an image is used; there is no need to call it")
 	}
 	if err := confine(); err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
-	if err := convert(ctx, conf, st, r, fs.Arg(1)); err != nil {
+	if err := convert(ctx, conf, store.NewTiers(conf.Store, owner), r, *user, fs.Arg(1)); err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
 	return nil
@@ -97,8 +98,12 @@ func lower(resource int, limit uint64) error {
 // convert adds the image to the store, unless another process does. When that
 // one took over because this one was stopped for a while, its result is waited
 // for.
-func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref, digest string) error {
-	if err := errors.Join(st.Check(), st.Init()); err != nil {
+func convert(ctx context.Context, conf config.Config, stores store.Tiers, r ref.Ref, user, digest string) error {
+	st, err := stores.ForNew()
+	if err != nil {
+		return err
+	}
+	if err := st.Init(); err != nil {
 		return err
 	}
 	in, err := readInput(digest)
@@ -109,6 +114,7 @@ func convert(ctx context.Context, conf config.Config, st *store.Store, r ref.Ref
 	if err != nil {
 		return err
 	}
+	meta.User = user
 	for {
 		held, err := st.Lease(ctx, digest, func() bool { return st.Has(digest) })
 		if errors.Is(err, lease.ErrDone) {
@@ -141,7 +147,14 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in squash
 		return err
 	}
 	meta.Passwd, meta.Group = kept["etc/passwd"], kept["etc/group"]
-	return draft.Publish(meta)
+	if err := draft.Publish(meta); err != nil {
+		return err
+	}
+	if conf.StoreMaxSize > 0 {
+		// What cannot be removed is no reason to fail who wants this image.
+		_ = st.CollectSometimes(ctx, int64(conf.StoreMaxSize), time.Duration(conf.StoreKeep))
+	}
+	return nil
 }
 
 // readInput reads manifest and configuration and collects the layers.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
@@ -67,16 +68,20 @@ func runImages(_ context.Context, v verb, args []string) error {
 }
 
 func listStore(conf config.Config) ([]listed, error) {
-	st, _, err := openStore(conf)
+	stores, err := openStores(conf)
 	if err != nil {
 		return nil, err
 	}
-	metas, err := st.List()
 	all := []listed{}
-	for _, m := range metas {
-		all = append(all, listed{m.Name, m.Digest, m.Size, m.Created, true})
+	var errs []error
+	for _, st := range stores {
+		metas, err := st.List()
+		errs = append(errs, err)
+		for _, m := range metas {
+			all = append(all, listed{m.Name, m.Digest, m.Size, m.Created, true})
+		}
 	}
-	return all, err
+	return all, errors.Join(errs...)
 }
 
 func listCache(conf config.Config) ([]listed, error) {
@@ -96,7 +101,7 @@ func listCache(conf config.Config) ([]listed, error) {
 	if err != nil && !errors.Is(err, layout.ErrNotFound) {
 		return nil, err
 	}
-	st := store.New(conf.Store, 0)
+	st := store.NewTiers(conf.Store, identity.User{})
 	for _, d := range index.Manifests {
 		i := listed{Reference: printable(d.Annotations[layout.RefName]), Digest: d.Digest}
 		if m, err := l.Manifest(d.Digest, layout.Host()); err == nil {

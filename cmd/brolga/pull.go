@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
@@ -47,7 +48,7 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	o := pull.Options{
 		Ref:       r,
 		Layout:    *cache,
-		Have:      store.New(conf.Store, 0).Has, // says nothing about who may use it
+		Have:      store.NewTiers(conf.Store, identity.User{}).Has, // says nothing about who may use it
 		IfMissing: *missing,
 
 		Credentials: &credential.Finder{Env: os.Environ()},

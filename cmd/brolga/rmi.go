@@ -58,20 +58,22 @@ func removeStored(ctx context.Context, conf config.Config, name string) error {
 	if err != nil {
 		return err
 	}
-	st, _, err := openStore(conf)
-	if err != nil {
-		return err
-	}
-	all, err := st.List()
+	stores, err := openStores(conf)
 	if err != nil {
 		return err
 	}
 	found := false
-	for _, m := range all {
-		if match(m.Name, m.Digest) {
-			found = true
-			if err := removeLeased(ctx, st, m.Digest); err != nil {
-				return err
+	for _, st := range stores {
+		all, err := st.List()
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			if match(m.Name, m.Digest) {
+				found = true
+				if err := removeLeased(ctx, st, m.Digest); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"syscall"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
@@ -46,15 +49,36 @@ func cacheDir(c config.Config) (string, error) {
 	return c.UserCache(u.Username, os.Getuid(), u.HomeDir), nil
 }
 
-// openStore returns the store and its owner's ids.
-func openStore(c config.Config) (*store.Store, uint32, error) {
+// storeOwner returns the user that the stores belong to.
+func storeOwner(c config.Config) (identity.User, error) {
 	u, err := user.Lookup(c.StoreOwner)
 	if err != nil {
-		return nil, 0, fmt.Errorf("look up store_owner: %w", err)
+		return identity.User{}, fmt.Errorf("look up store_owner: %w", err)
 	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return identity.User{}, fmt.Errorf("look up store_owner %s: %w", c.StoreOwner, err)
+	}
+	return identity.User{UID: uint32(uid), GID: uint32(gid), Name: u.Username}, nil
+}
+
+// openStores returns the stores for their owner, whom root becomes for good: a
+// file server may keep root out.
+func openStores(c config.Config) (store.Tiers, error) {
+	owner, err := storeOwner(c)
 	if err != nil {
-		return nil, 0, fmt.Errorf("look up store_owner %s: %w", c.StoreOwner, err)
+		return nil, err
 	}
-	return store.New(c.Store, uint32(uid)), uint32(uid), nil
+	if os.Geteuid() == 0 {
+		err = errors.Join(syscall.Setgroups(nil), syscall.Setresgid(int(owner.GID), int(owner.GID), int(owner.GID)),
+			syscall.Setresuid(int(owner.UID), int(owner.UID), int(owner.UID)))
+		if err != nil {
+			return nil, fmt.Errorf("become the store owner, %s: %w", c.StoreOwner, err)
+		}
+	}
+	if uint32(os.Geteuid()) != owner.UID {
+		return nil, fault.WithHint(fmt.Errorf("only root and %s may look into the store", c.StoreOwner), "without --store this is about your own images")
+	}
+	return store.NewTiers(c.Store, owner).Existing()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,6 +17,8 @@ var checks = []func(Config) error{
 	checkPaths,
 	checkCache,
 	checkStoreOwner,
+	checkStoreDirs,
+	checkStoreKeep,
 	checkWorkdir,
 	checkTmpfsSize,
 	checkPullTimeout,
@@ -33,13 +36,19 @@ func (c Config) Check() error {
 }
 
 func checkPaths(c Config) error {
+	type setting struct{ key, path string }
+	paths := []setting{{"run_dir", c.RunDir}, {"client", c.Client}, {"tar2sqfs", c.Tar2sqfs}}
+	if c.StoreCopyTo != "" {
+		paths = append(paths, setting{"store_copy_to", c.StoreCopyTo})
+	}
 	var errs []error
-	for _, p := range []struct{ key, path string }{
-		{"store", c.Store},
-		{"run_dir", c.RunDir},
-		{"client", c.Client},
-		{"tar2sqfs", c.Tar2sqfs},
-	} {
+	if len(c.Store) == 0 {
+		errs = append(errs, errors.New("store = []: want a directory"))
+	}
+	for _, dir := range slices.Backward(c.Store) {
+		paths = append([]setting{{"store", dir}}, paths...)
+	}
+	for _, p := range paths {
 		if !filepath.IsAbs(p.path) || filepath.Clean(p.path) != p.path {
 			errs = append(errs, fmt.Errorf("%s = %q: want an absolute path without . and ..", p.key, p.path))
 		}
@@ -61,6 +70,25 @@ func checkCache(c Config) error {
 func checkStoreOwner(c Config) error {
 	if c.StoreOwner == "" || c.StoreOwner == "root" {
 		return fmt.Errorf("store_owner = %q: want a user without privilege", c.StoreOwner)
+	}
+	return nil
+}
+
+// checkStoreDirs checks that no directory is named twice: each has its own
+// images, and its own limit.
+func checkStoreDirs(c Config) error {
+	dirs := append(slices.Clone(c.Store), c.StoreCopyTo)
+	for i, dir := range dirs {
+		if dir != "" && slices.Contains(dirs[:i], dir) {
+			return fmt.Errorf("store: %q is named twice", dir)
+		}
+	}
+	return nil
+}
+
+func checkStoreKeep(c Config) error {
+	if c.StoreKeep < 0 {
+		return errors.New("store_keep: want zero or more")
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,12 +33,24 @@ var Prefix = "/usr/local"
 
 // Config is the site's configuration. All paths are absolute.
 type Config struct {
-	// Store is the directory of converted images, owned by StoreOwner. It may be
-	// on a file system that all nodes share.
-	Store string `toml:"store"`
+	// Store lists the directories of converted images, owned by StoreOwner. They
+	// may be on file systems that all nodes share. An image is looked for in this
+	// order and written to the first directory that exists and can be written.
+	Store Dirs `toml:"store"`
 	// StoreOwner is the user that converts images and owns the store. It needs
 	// no privilege, no shell and no home.
 	StoreOwner string `toml:"store_owner"`
+	// StoreMaxSize limits each store: what was not used for the longest time goes
+	// when an image was added. Zero is no limit.
+	StoreMaxSize Size `toml:"store_max_size"`
+	// StoreKeep is for how long an image that was used is not removed for
+	// StoreMaxSize.
+	StoreKeep Duration `toml:"store_keep"`
+	// StoreCopyTo is a directory of each node, on its disk or in memory, that gets
+	// a copy of what the node runs. Empty is none.
+	StoreCopyTo string `toml:"store_copy_to"`
+	// StoreCopySize limits StoreCopyTo.
+	StoreCopySize Size `toml:"store_copy_size"`
 	// Cache is the directory a user's pulled blobs are kept in, best on a file
 	// system that login and compute nodes share. {home}, {user} and {uid} stand
 	// for the user's, taken from the password database, not the environment.
@@ -103,6 +116,64 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // MarshalText implements encoding.TextMarshaler.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
+// Dirs is a list of directories, in TOML also one alone.
+type Dirs []string
+
+// UnmarshalTOML implements toml.Unmarshaler.
+func (d *Dirs) UnmarshalTOML(value any) error {
+	values, isList := value.([]any)
+	if !isList {
+		values = []any{value}
+	}
+	*d = Dirs{}
+	for _, v := range values {
+		dir, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("%v: want a directory or a list of them", v)
+		}
+		*d = append(*d, dir)
+	}
+	return nil
+}
+
+// Size is a number of bytes, written with a suffix such as in "20g".
+type Size int64
+
+// ParseSize reads a number of bytes with or without a suffix k, m, g or t, which
+// stand for powers of 1024.
+func ParseSize(text string) (Size, error) {
+	number := strings.TrimRight(strings.ToLower(text), "kmgt")
+	n, err := strconv.ParseUint(number, 10, 63)
+	shift := 0
+	if suffix := strings.ToLower(text[len(number):]); suffix != "" {
+		shift = 10 * (1 + strings.Index("kmgt", suffix))
+	}
+	if err != nil || len(text)-len(number) > 1 || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%q is not a size such as 20g", text)
+	}
+	return Size(n << shift), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Size) UnmarshalText(text []byte) error {
+	v, err := ParseSize(string(text))
+	*s = v
+	return err
+}
+
+// String returns the size with the largest suffix that leaves a whole number.
+func (s Size) String() string {
+	for i := 3; i >= 0; i-- {
+		if unit := Size(1) << (10 * (i + 1)); s != 0 && s%unit == 0 {
+			return strconv.FormatInt(int64(s/unit), 10) + "kmgt"[i:i+1]
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // DefaultPath is the configuration file that is read when plugstack.conf names
 // none.
 const DefaultPath = "/etc/brolga/brolga.toml"
@@ -110,13 +181,15 @@ const DefaultPath = "/etc/brolga/brolga.toml"
 // Default returns the configuration of a site that has not written one.
 func Default() Config {
 	return Config{
-		Store:       "/var/lib/brolga",
-		StoreOwner:  "brolga",
-		Cache:       "{home}/.cache/brolga",
-		RunDir:      "/run/brolga",
-		Client:      filepath.Join(Prefix, "bin/brolga"),
-		Tar2sqfs:    "/usr/bin/tar2sqfs",
-		PullTimeout: Duration(time.Hour),
+		Store:         Dirs{"/var/lib/brolga"},
+		StoreOwner:    "brolga",
+		StoreKeep:     Duration(7 * 24 * time.Hour),
+		StoreCopySize: 8 << 30,
+		Cache:         "{home}/.cache/brolga",
+		RunDir:        "/run/brolga",
+		Client:        filepath.Join(Prefix, "bin/brolga"),
+		Tar2sqfs:      "/usr/bin/tar2sqfs",
+		PullTimeout:   Duration(time.Hour),
 		Container: Container{
 			Writable:  true,
 			MountHome: true,

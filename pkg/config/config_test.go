@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Store, want.Container.Writable = "/scratch/brolga", false
+	want.Store, want.Container.Writable = Dirs{"/scratch/brolga"}, false
 	if got, err := Load(path); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Load = %+v, %v; want %+v", got, err, want)
 	}
@@ -75,6 +75,9 @@ func TestParse(t *testing.T) {
 		{in: "", change: func(*Config) {}},
 		{in: "# only a comment", change: func(*Config) {}},
 		{in: `store_owner = "images"`, change: func(c *Config) { c.StoreOwner = "images" }},
+		{in: "store = ['/a', '/b']", change: func(c *Config) { c.Store = Dirs{"/a", "/b"} }},
+		{in: "store_max_size = '2T'", change: func(c *Config) { c.StoreMaxSize = 2 << 40 }},
+		{in: "store_copy_size = '1000'", change: func(c *Config) { c.StoreCopySize = 1000 }},
 		{in: `cache = "/scratch/{user}/brolga"`, change: func(c *Config) { c.Cache = "/scratch/{user}/brolga" }},
 		{in: `cache = "/scratch/{uid}"`, change: func(c *Config) { c.Cache = "/scratch/{uid}" }},
 		{in: `pull_timeout = "90s"`, change: func(c *Config) { c.PullTimeout = Duration(90 * time.Second) }},
@@ -92,7 +95,10 @@ func TestParse(t *testing.T) {
 		{in: "store = ", err: "brolga.toml:1: "},
 		{in: "\n\nstore = '/a'\nstore = '/b'", err: "brolga.toml:4: "},
 		{in: "\n[container]\nwritable = 1", err: `line 3 (last key "container.writable"): incompatible types`},
-		{in: "store = ['/a']", err: `line 1 (last key "store"): incompatible types`},
+		{in: "store = ['/a', 1]", err: "1: want a directory or a list of them"},
+		{in: "store_max_size = '1gg'", err: `"1gg" is not a size such as 20g`},
+		{in: "store_max_size = '-1'", err: `"-1" is not a size such as 20g`},
+		{in: "store_max_size = '9999999t'", err: `"9999999t" is not a size such as 20g`},
 		{in: "pull_timeout = 'soon'", err: `"soon" is not a time span such as 10m`},
 		{in: "\nstroe = '/a'", err: "unknown key stroe in brolga.toml:2"},
 		{in: "[container]\n\n  alow_root = false", err: "unknown key container.alow_root in brolga.toml:3"},
@@ -131,8 +137,13 @@ func TestCheck(t *testing.T) {
 		{"bytes", func(c *Config) { c.Container.TmpfsSize = "1048576" }, ""},
 		{"device", func(c *Config) { c.Container.Devices = []string{"/dev/nvidia[0-9]*"} }, ""},
 
-		{"relative store", func(c *Config) { c.Store = "var" }, `store = "var": want an absolute path without . and ..`},
-		{"store that climbs", func(c *Config) { c.Store = "/a/../b" }, `store = "/a/../b": want an absolute path without . and ..`},
+		{"relative store", func(c *Config) { c.Store = Dirs{"var"} }, `store = "var": want an absolute path without . and ..`},
+		{"store that climbs", func(c *Config) { c.Store = Dirs{"/b", "/a/../b"} }, `store = "/a/../b": want an absolute path without . and ..`},
+		{"no store", func(c *Config) { c.Store = Dirs{} }, "store = []: want a directory"},
+		{"store twice", func(c *Config) { c.Store = Dirs{"/a", "/b", "/a"} }, `store: "/a" is named twice`},
+		{"copy onto the store", func(c *Config) { c.StoreCopyTo = "/var/lib/brolga" }, `store: "/var/lib/brolga" is named twice`},
+		{"relative copy", func(c *Config) { c.StoreCopyTo = "x" }, `store_copy_to = "x": want an absolute path without . and ..`},
+		{"store_keep", func(c *Config) { c.StoreKeep = -1 }, "store_keep: want zero or more"},
 		{"no run_dir", func(c *Config) { c.RunDir = "" }, `run_dir = "": want an absolute path without . and ..`},
 		{"client with a slash", func(c *Config) { c.Client = "/bin/brolga/" }, `client = "/bin/brolga/": want an absolute path without . and ..`},
 		{"relative tar2sqfs", func(c *Config) { c.Tar2sqfs = "./t" }, `tar2sqfs = "./t": want an absolute path without . and ..`},
@@ -169,7 +180,7 @@ func TestCheck(t *testing.T) {
 		{"insecure with ca", func(c *Config) { c.Registries = Registries{{Name: "a.example", CA: "/a.pem", Insecure: true}} }, `registry a.example: insecure and ca exclude each other`},
 		{"too parallel", func(c *Config) { c.Registries = Registries{{Name: "a.example", Parallel: 33}} }, `registry a.example: parallel = 33: want 1 to 32`},
 		{
-			"all mistakes", func(c *Config) { c.Store, c.StoreOwner, c.PullTimeout = "", "root", -1 },
+			"all mistakes", func(c *Config) { c.Store, c.StoreOwner, c.PullTimeout = Dirs{""}, "root", -1 },
 			"store = \"\": want an absolute path without . and ..\nstore_owner = \"root\": want a user without privilege\npull_timeout: want more than zero",
 		},
 	} {

@@ -9,9 +9,10 @@
 //
 //	as the user         read the manifest in the user's cache; whoever can
 //	                    present it may run the image
-//	as root             open the image in the store: this is all, most times
+//	as the store owner  open the image in the store: this is all, most times
 //	as the user         brolga pull, which knows registries
 //	as the store owner  brolga convert, which reads the layers
+//	as the store owner  copy the image to the node, if the site wants that
 //
 // Many nodes may want the same image at the same time. One pulls it and one
 // converts it; the leases for that are taken by those programs. Whatever is
@@ -60,7 +61,10 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, fmt.Errorf("get image %s: %w", r, err)
 	}
-	g := getter{Source: s, ref: r, owner: owner, store: store.New(s.Config.Store, owner.UID)}
+	g := getter{Source: s, ref: r, owner: owner, stores: store.NewTiers(s.Config.Store, owner)}
+	if dir := s.Config.StoreCopyTo; dir != "" {
+		g.copies = store.New(dir, owner)
+	}
 	img, err := g.get(ctx)
 	var told clientError
 	switch {
@@ -74,9 +78,10 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 
 type getter struct {
 	Source
-	ref   ref.Ref
-	owner command.Identity
-	store *store.Store
+	ref    ref.Ref
+	owner  identity.User
+	stores store.Tiers
+	copies *store.Store // of this node; may be nil
 }
 
 func (g *getter) get(ctx context.Context) (store.Image, error) {
@@ -95,7 +100,7 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, err
 	}
-	img, err := g.store.Open(m.Digest)
+	img, err := g.open(ctx, m.Digest)
 	if !errors.Is(err, store.ErrNotFound) {
 		return img, err
 	}
@@ -113,7 +118,7 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 	defer closeAll(files)
 	if errors.Is(err, layout.ErrNotFound) {
 		// The pull did not fetch layers because the store had the image then.
-		return g.store.Open(m.Digest)
+		return g.open(ctx, m.Digest)
 	}
 	if err != nil {
 		return store.Image{}, err
@@ -121,7 +126,27 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 	if err := g.convert(ctx, m, files); err != nil {
 		return store.Image{}, err
 	}
-	return g.store.Open(m.Digest)
+	return g.open(ctx, m.Digest)
+}
+
+// open opens an image that is stored, best the node's copy.
+func (g *getter) open(ctx context.Context, digest string) (store.Image, error) {
+	if g.copies != nil {
+		if img, err := g.copies.Open(digest); err == nil {
+			g.copies.Touch(img.Meta)
+			g.stores.Touch(img.Meta) // or they would think that nobody uses it
+			return img, nil
+		}
+	}
+	img, err := g.stores.Open(digest)
+	if err != nil {
+		return store.Image{}, err
+	}
+	g.stores.Touch(img.Meta)
+	if g.copies != nil {
+		return g.copies.Copy(ctx, img, int64(g.Config.StoreCopySize))
+	}
+	return img, nil
 }
 
 // present reads, as the user, the manifest of the image for this platform. It
@@ -187,10 +212,11 @@ func closeAll(files []*os.File) {
 
 // checkStore returns an error if nothing can be added to the store.
 func (g *getter) checkStore() error {
-	err := g.store.Check()
+	_, err := g.stores.ForNew()
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.WithHint(fmt.Errorf("the store %s does not exist", g.Config.Store),
-			fmt.Sprintf("an administrator creates it, owned by %s: install -d -m 0711 -o %[1]s %s", g.Config.StoreOwner, g.Config.Store))
+		last := g.Config.Store[len(g.Config.Store)-1]
+		return fault.WithHint(fmt.Errorf("the store %s does not exist", strings.Join(g.Config.Store, ", ")),
+			fmt.Sprintf("an administrator creates it, owned by %s: install -d -m 0711 -o %[1]s %s", g.Config.StoreOwner, last))
 	}
 	return err
 }
@@ -210,9 +236,9 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 // convert runs brolga convert as the store owner.
 func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.File) error {
 	return g.client(ctx, command.Cmd{
-		Args:     append(g.verb("convert"), g.ref.String(), m.Digest),
+		Args:     append(g.verb("convert"), "--user", g.User.Name, g.ref.String(), m.Digest),
 		Env:      []string{path},
-		Identity: &g.owner,
+		Identity: &command.Identity{UID: g.owner.UID, GID: g.owner.GID},
 		Files:    files,
 	})
 }
@@ -290,17 +316,17 @@ func (g *getter) userEnv() []string {
 	return env
 }
 
-// lookupOwner returns the ids of the store owner, who is in no other group.
-func lookupOwner(name string) (command.Identity, error) {
+// lookupOwner returns the store owner, who is in no other group.
+func lookupOwner(name string) (identity.User, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return command.Identity{}, fault.WithHint(fmt.Errorf("look up store_owner: %w", err),
+		return identity.User{}, fault.WithHint(fmt.Errorf("look up store_owner: %w", err),
 			fmt.Sprintf("an administrator creates the user: useradd --system --no-create-home --shell %s %s", "/usr/sbin/nologin", name))
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	if err := errors.Join(err1, err2); err != nil {
-		return command.Identity{}, fmt.Errorf("look up store_owner %s: %w", name, err)
+		return identity.User{}, fmt.Errorf("look up store_owner %s: %w", name, err)
 	}
-	return command.Identity{UID: uint32(uid), GID: uint32(gid)}, nil
+	return identity.User{UID: uint32(uid), GID: uint32(gid), Name: name}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -171,7 +173,7 @@ func TestGet(t *testing.T) {
 	if m, b := s.count("/manifests/"), s.count("/blobs/"); m != 1 || b != 4 {
 		t.Errorf("4 users of one cache: %d requests of manifests, %d of blobs; want 1 and 4", m, b)
 	}
-	images, err := filepath.Glob(filepath.Join(s.conf.Store, "sha256", "*"))
+	images, err := filepath.Glob(filepath.Join(s.conf.Store[0], "sha256", "*"))
 	if err != nil || len(images) != 2 {
 		t.Errorf("the store has %q, %v; want an image and its data", images, err)
 	}
@@ -226,7 +228,7 @@ func TestGetFailures(t *testing.T) {
 			err: fmt.Sprintf("pull %s: the registry has no such image or tag", bad),
 		},
 		{
-			name: "no store", ref: good, spoil: func(c *Source) { c.Config.Store = "/no/such/store" },
+			name: "no store", ref: good, spoil: func(c *Source) { c.Config.Store = config.Dirs{"/no/such/store"} },
 			err:  fmt.Sprintf("get image %s: the store /no/such/store does not exist", good),
 			hint: "owned by " + storeOwner,
 		},
@@ -281,5 +283,165 @@ func TestGetNeedsTheManifest(t *testing.T) {
 	src.Config.Cache = s.dir + "/cache/4711"
 	if _, err := Get(t.Context(), src, pinned); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Get of user 4712 from the cache of 4711 = %v; want %v", err, fs.ErrPermission)
+	}
+}
+
+// keptOut runs f on a thread that is root without what overrides permissions:
+// what a file server with root squash makes of root.
+func keptOut(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with f
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var caps [2]unix.CapUserData
+		err := unix.Capget(&header, &caps[0])
+		for _, c := range []int{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER} {
+			caps[0].Effective &^= 1 << c
+			caps[0].Permitted &^= 1 << c
+		}
+		if err = errors.Join(err, unix.Capset(&header, &caps[0])); err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGetRootSquash: a store that root cannot look into is good enough, to
+// convert into, to run from and to note the last use in.
+func TestGetRootSquash(t *testing.T) {
+	s := newSite(t)
+	r := s.push(t, "1")
+	dir := s.conf.Store[0]
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	keptOut(t, func() {
+		if _, err := os.ReadDir(dir); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("root can read the store: %v", err)
+		}
+		for range 2 {
+			img, err := Get(t.Context(), s.source(4711), r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			img.Close()
+		}
+	})
+	data, err := filepath.Glob(filepath.Join(dir, "sha256", "*.json"))
+	if err != nil || len(data) != 1 {
+		t.Fatalf("the store has %q, %v", data, err)
+	}
+	long := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(data[0], long, long); err != nil {
+		t.Fatal(err)
+	}
+	keptOut(t, func() {
+		img, err := Get(t.Context(), s.source(4711), r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		img.Close()
+	})
+	if st, err := os.Stat(data[0]); err != nil || time.Since(st.ModTime()) > time.Hour {
+		t.Errorf("the last use was not noted: %v, %v", st.ModTime(), err)
+	}
+}
+
+// TestGetReadOnlyStore: what is in a store that cannot be written runs, and what
+// is not goes to the next one.
+func TestGetReadOnlyStore(t *testing.T) {
+	s := newSite(t)
+	old, other := s.push(t, "1"), s.push(t, "2")
+	img, err := Get(t.Context(), s.source(4711), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.Close()
+	dir := s.conf.Store[0]
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if img, err = Get(t.Context(), s.source(4711), old); err != nil {
+		t.Fatal(err)
+	}
+	img.Close()
+	if _, err := Get(t.Context(), s.source(4711), other); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+		t.Errorf("Get of an image that is not there = %v", err)
+	}
+	second := filepath.Join(s.dir, "second")
+	owner, err := lookupOwner(storeOwner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(second, 0o711), os.Chown(second, int(owner.UID), int(owner.GID))); err != nil {
+		t.Fatal(err)
+	}
+	s.tier(t, second)
+	if img, err = Get(t.Context(), s.source(4711), other); err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	if !strings.HasPrefix(img.File.Name(), second) {
+		t.Errorf("the image is %s; want it in %s", img.File.Name(), second)
+	}
+}
+
+// tier adds a store to the site.
+func (s *site) tier(t *testing.T, dir string) {
+	t.Helper()
+	text, err := os.ReadFile(s.confPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := fmt.Sprintf("store = %q\n", s.conf.Store[0])
+	changed := strings.Replace(string(text), first, fmt.Sprintf("store = [%q, %q]\n", s.conf.Store[0], dir), 1)
+	if err := os.WriteFile(s.confPath, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s.conf, err = config.Load(s.confPath); err != nil || len(s.conf.Store) != 2 {
+		t.Fatalf("stores %v, %v; want two", s.conf.Store, err)
+	}
+}
+
+// TestGetCopy: with store_copy_to a step runs from the node's copy, also when it
+// does not have one yet, and from the store when there is no room.
+func TestGetCopy(t *testing.T) {
+	s := newSite(t)
+	r := s.push(t, "1")
+	copies := filepath.Join(s.dir, "copies")
+	for _, tt := range []struct {
+		name  string
+		limit config.Size
+		from  string
+	}{
+		{"no room", 1, s.conf.Store[0]},
+		{"copied", 1 << 30, copies},
+		{"copied before", 1 << 30, copies},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			src := s.source(4711)
+			src.Config.StoreCopyTo, src.Config.StoreCopySize = copies, tt.limit
+			img, err := Get(t.Context(), src, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer img.Close()
+			if !strings.HasPrefix(img.File.Name(), tt.from) {
+				t.Errorf("runs from %s; want %s", img.File.Name(), tt.from)
+			}
+		})
+	}
+	if st, err := os.Stat(copies); err != nil || st.Mode().Perm() != 0o711 || st.Sys().(*syscall.Stat_t).Uid == 0 {
+		t.Errorf("the directory of copies is %v, %v; want it closed and the store owner's", st.Mode(), err)
 	}
 }

@@ -138,6 +138,38 @@ func Held(path string) bool {
 	return err != nil || (state.token != "" && !parseOwner(state.token).isDead(*thisProcess()))
 }
 
+// Left lists what processes that died have left in the directory dir of leases,
+// to be removed: those of this node, and those of others that were not renewed
+// since before. The latter is compared with times of the file system, so it is to
+// be of its clock.
+func Left(dir string, before time.Time) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list leases: %w", err)
+	}
+	var left []string
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		token, isNew := strings.CutPrefix(e.Name(), newPrefix)
+		state, err := look(path)
+		if err != nil || (state.token == "" && !isNew) {
+			continue // not a lease, or free
+		}
+		if state.token == "" {
+			if info, err := e.Info(); err == nil {
+				state = seen{token, info.ModTime()}
+			}
+		}
+		if state.renewed.Before(before) || parseOwner(state.token).isDead(*thisProcess()) {
+			if !isNew {
+				path = filepath.Join(path, state.token)
+			}
+			left = append(left, path)
+		}
+	}
+	return left, nil
+}
+
 // Context ends when the lease is lost, with [ErrLost] as its cause, or closed.
 func (l *Lease) Context() context.Context { return l.ctx }
 

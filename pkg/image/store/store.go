@@ -3,23 +3,29 @@
 // Package store keeps converted images, one squashfs for each image and
 // platform, by the digest of the image's manifest:
 //
+//	format                     version of all this
 //	sha256/HEX.squashfs        the root file system
-//	sha256/HEX.json            [Meta]
+//	sha256/HEX.json            [Meta]; its time is when the image was last used
 //	sha256/.tmp-HEX-*          of a conversion that is going on, or was killed
 //	lease/HEX/                 who converts or removes it now (package lease)
+//	collected                  its time is when [Store.Collect] last ran by itself
 //
 // The store belongs to one unprivileged user, the store owner, who alone writes
 // to it, so the kernel may mount what is in it. Its directories are 0711: others
-// may ask whether the store has an image, but cannot list or read.
+// may ask whether the store has an image, but cannot list or read. On a file
+// server that keeps root out (root squash) even root can do no more, so a Store
+// opens its files as its owner.
 //
 // An image appears by rename, the squashfs last, and never changes. [Store.Open]
-// takes no lock. An image may be removed while it is in use: who has it open or
-// mounted keeps it.
+// takes no lease. An image may be removed while it is in use: who has it open or
+// mounted keeps it, except on NFS, where a file is gone when another node removes
+// it.
 package store
 
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,12 +34,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
@@ -41,16 +50,24 @@ import (
 // ErrNotFound means that the store does not have the image asked for.
 var ErrNotFound = errors.New("image is not in the store")
 
+// format is the version of the store's layout. A store, or an image, of a later
+// one is refused. What an earlier program would misread needs a new number.
+const format = 1
+
 // maxMeta limits the size of the JSON beside an image.
 const maxMeta = 8 << 20
 
 // Meta is what the store knows of an image.
 type Meta struct {
-	Digest   string    `json:"digest"` // of the platform's manifest
-	Name     string    `json:"name"`   // it was first pulled as
+	Format   int       `json:"format"`
+	Digest   string    `json:"digest"`         // of the platform's manifest
+	Name     string    `json:"name"`           // it was first pulled as
+	User     string    `json:"user,omitempty"` // who first pulled it
 	Platform string    `json:"platform"`
-	Created  time.Time `json:"created"` // in the store
-	Size     int64     `json:"size"`    // of the squashfs
+	Created  time.Time `json:"created"`  // in the store
+	Size     int64     `json:"size"`     // of the squashfs
+	Squashfs string    `json:"squashfs"` // its digest
+	Used     time.Time `json:"-"`        // last, to an hour or so
 	Config   Config    `json:"config"`
 	// Passwd and Group are the image's /etc/passwd and /etc/group, kept here
 	// because each container start needs them and reading them from a squashfs
@@ -81,20 +98,23 @@ func (i Image) Close() error { return i.File.Close() }
 // Store is a directory of converted images. It holds no resources.
 type Store struct {
 	dir   string
-	owner uint32
+	owner identity.User
 }
 
 // New returns the store in dir that belongs to the user owner. It does not
 // touch the directory.
-func New(dir string, owner uint32) *Store { return &Store{dir, owner} }
+func New(dir string, owner identity.User) *Store { return &Store{dir, owner} }
 
 // Dir returns the directory of the store.
 func (s *Store) Dir() string { return s.dir }
 
 // Open returns the image with the given digest, or an error that wraps
 // [ErrNotFound].
-func (s *Store) Open(digest string) (Image, error) {
-	img, err := s.open(digest)
+func (s *Store) Open(digest string) (img Image, err error) {
+	err = s.owner.Do(func() error {
+		img, err = s.open(digest)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotFound
 	}
@@ -121,6 +141,22 @@ func (s *Store) open(digest string) (Image, error) {
 	return Image{File: f, Meta: meta}, nil
 }
 
+// touchEvery is how exact the time of the last use is.
+const touchEvery = time.Hour
+
+// Touch notes that the image is used. It does so as seldom as a start of a
+// container can afford, and where the store cannot be written it is let be.
+func (s *Store) Touch(meta Meta) {
+	if age := time.Since(meta.Used); -touchEvery < age && age < touchEvery {
+		return
+	}
+	_ = s.owner.Do(func() error {
+		now := unix.Timespec{Nsec: unix.UTIME_NOW}
+		path := s.path(strings.TrimPrefix(meta.Digest, "sha256:") + ".json")
+		return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
 func (s *Store) readMeta(digest, hex string) (Meta, error) {
 	f, err := s.openFile(s.path(hex + ".json"))
 	if err != nil {
@@ -138,6 +174,14 @@ func (s *Store) readMeta(digest, hex string) (Meta, error) {
 	if meta.Digest != digest {
 		return Meta{}, fmt.Errorf("read %s: it is about %q", f.Name(), meta.Digest)
 	}
+	if meta.Format > format {
+		return Meta{}, newer(f.Name(), meta.Format)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return Meta{}, err
+	}
+	meta.Used = st.ModTime()
 	return meta, nil
 }
 
@@ -164,8 +208,8 @@ func (s *Store) openFile(path string) (*os.File, error) {
 
 func (s *Store) check(path string, st fs.FileInfo) error {
 	uid := st.Sys().(*syscall.Stat_t).Uid
-	if uid != s.owner && uid != 0 {
-		return fmt.Errorf("%s belongs to user %d, not to the store owner, %d", path, uid, s.owner)
+	if uid != s.owner.UID && uid != 0 {
+		return fmt.Errorf("%s belongs to user %d, not to the store owner, %d", path, uid, s.owner.UID)
 	}
 	if st.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s can be written by others than the store owner (mode %04o)", path, st.Mode().Perm())
@@ -173,20 +217,53 @@ func (s *Store) check(path string, st fs.FileInfo) error {
 	return nil
 }
 
-// Check returns an error unless the store's directory exists and only its owner
-// or root can change what is in it. A missing directory wraps fs.ErrNotExist.
+// Check returns an error unless the store's directory exists, only its owner or
+// root can change what is in it, and this program understands it. A missing
+// directory wraps fs.ErrNotExist.
 func (s *Store) Check() error {
-	st, err := os.Stat(s.dir)
-	if err != nil {
-		return fmt.Errorf("check the store: %w", err)
-	}
-	if !st.IsDir() {
-		return fmt.Errorf("check the store: %s is not a directory", s.dir)
-	}
-	if err := s.check(s.dir, st); err != nil {
+	if err := s.owner.Do(s.checkDir); err != nil {
 		return fmt.Errorf("check the store: %w", err)
 	}
 	return nil
+}
+
+func (s *Store) checkDir() error {
+	st, err := os.Stat(s.dir)
+	if err != nil {
+		return err
+	}
+	if !st.IsDir() {
+		return fmt.Errorf("%s is not a directory", s.dir)
+	}
+	if err := s.check(s.dir, st); err != nil {
+		return err
+	}
+	path := filepath.Join(s.dir, "format")
+	f, err := s.openFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 64))
+	if err != nil {
+		return err
+	}
+	version, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("read %s: %q is not a number", path, text)
+	}
+	if version > format {
+		return newer(path, version)
+	}
+	return nil
+}
+
+func newer(path string, version int) error {
+	return fault.WithHint(fmt.Errorf("%s has store format %d, and this Brolga knows up to %d", path, version, format),
+		"an administrator updates Brolga on this node, or gives the setting store a directory of its own")
 }
 
 // Has says whether the store has the image. Everyone may ask.
@@ -195,11 +272,15 @@ func (s *Store) Has(digest string) bool {
 	if err != nil {
 		return false
 	}
-	_, err = os.Lstat(s.path(hex + ".squashfs"))
-	return err == nil
+	for _, ext := range []string{".squashfs", ".json"} {
+		if _, err := os.Lstat(s.path(hex + ext)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
-// Init makes the directories in the store's directory, as the store owner.
+// Init makes what is missing in the store's directory, as the store owner.
 func (s *Store) Init() error {
 	for _, name := range []string{"sha256", "lease"} {
 		path := filepath.Join(s.dir, name)
@@ -210,6 +291,19 @@ func (s *Store) Init() error {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("create the store: %w", err)
 		}
+	}
+	path := filepath.Join(s.dir, "format")
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	draft := filepath.Join(s.dir, ".tmp-format-"+rand.Text())
+	err := os.WriteFile(draft, []byte(strconv.Itoa(format)+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(draft, path)
+	}
+	if err != nil {
+		os.Remove(draft)
+		return fmt.Errorf("create the store: %w", err)
 	}
 	return nil
 }
@@ -269,42 +363,57 @@ func (d *Draft) Discard() {
 
 // Publish makes the draft an image of the store. Both files are on the disk
 // before either has its name, and the squashfs, which others look for, gets its
-// name last.
+// name last. An image that is there by now stays: steps may be using it.
 func (d *Draft) Publish(meta Meta) error {
-	size, err := seal(d.Path())
-	if err != nil {
+	if d.store.Has("sha256:" + d.hex) {
+		return nil
+	}
+	if err := d.publish(meta); err != nil {
 		return fmt.Errorf("publish image: %w", err)
 	}
-	meta.Digest, meta.Size = "sha256:"+d.hex, size
+	return nil
+}
+
+func (d *Draft) publish(meta Meta) error {
+	var err error
+	want := meta.Squashfs // of a copy
+	if meta.Size, meta.Squashfs, err = seal(d.Path()); err != nil {
+		return err
+	}
+	if want != "" && want != meta.Squashfs {
+		return damaged(meta.Digest)
+	}
+	meta.Format, meta.Digest = format, "sha256:"+d.hex
 	text, err := json.Marshal(meta)
 	if err != nil {
-		return fmt.Errorf("publish image: %w", err)
+		return err
 	}
 	if err := os.WriteFile(d.dir+".json", text, 0o600); err != nil {
-		return fmt.Errorf("publish image: %w", err)
+		return err
 	}
-	if _, err := seal(d.dir + ".json"); err != nil {
-		return fmt.Errorf("publish image: %w", err)
+	if _, _, err := seal(d.dir + ".json"); err != nil {
+		return err
 	}
 	for _, ext := range []string{".json", ".squashfs"} {
 		if err := os.Rename(d.dir+ext, d.store.path(d.hex+ext)); err != nil {
-			return fmt.Errorf("publish image: %w", err)
+			return err
 		}
 	}
 	return syncDir(d.store.path(""))
 }
 
-// seal makes a file durable and private and returns its size.
-func seal(path string) (int64, error) {
+// seal makes a file durable and private and returns its size and digest.
+func seal(path string) (size int64, digest string, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	st, err := f.Stat()
+	sum := sha256.New()
+	size, err = io.Copy(sum, f)
 	if err := errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	return st.Size(), nil
+	return size, fmt.Sprintf("sha256:%x", sum.Sum(nil)), nil
 }
 
 func syncDir(path string) error {
@@ -315,8 +424,7 @@ func syncDir(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// List returns all images, the oldest first. It needs the right to read the
-// store.
+// List returns all images, the oldest first. It is for the store owner.
 func (s *Store) List() ([]Meta, error) {
 	entries, err := os.ReadDir(s.path(""))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -346,24 +454,32 @@ func (s *Store) List() ([]Meta, error) {
 	return all, errors.Join(errs...)
 }
 
-// Remove removes an image. The caller holds its lease. The squashfs goes first,
-// so that no one finds half an image.
+// Remove removes an image. The caller holds its lease.
 func (s *Store) Remove(digest string) error {
 	hex, err := hexOf(digest)
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.remove(hex)
 	}
-	err = os.Remove(s.path(hex + ".squashfs"))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotFound
 	}
 	if err != nil {
 		return fmt.Errorf("remove image %s: %w", digest, err)
 	}
-	if err := os.Remove(s.path(hex + ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove image %s: %w", digest, err)
-	}
 	return nil
+}
+
+// remove removes the squashfs first, so that no one finds half an image, and what
+// is left of one in any case.
+func (s *Store) remove(hex string) error {
+	err := os.Remove(s.path(hex + ".squashfs"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(s.path(hex + ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return err
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, "sha256", name) }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/brolga-hpc/brolga/pkg/identity"
 )
 
 const (
@@ -18,13 +20,16 @@ const (
 	digest = "sha256:" + hex
 )
 
+// self owns the stores of tests.
+var self = identity.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+
 func newStore(t *testing.T) *Store {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "store")
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	s := New(dir, uint32(os.Geteuid()))
+	s := New(dir, self)
 	if err := errors.Join(s.Check(), s.Init(), s.Init()); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +95,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"writable by others", func(f, _ string) error { return os.Chmod(f, 0o622) }, "can be written by others"},
 		{"data writable by others", func(_, f string) error { return os.Chmod(f, 0o622) }, "can be written by others"},
-		{"owned by another", func(f, _ string) error { return os.Chown(f, 4711, 0) }, "belongs to user 4711"},
+		{"owned by another", func(f, _ string) error { return errors.Join(os.Chmod(f, 0o644), os.Chown(f, 4711, 0)) }, "belongs to user 4711"},
 		{"a link", func(f, json string) error { return errors.Join(os.Remove(f), os.Symlink(json, f)) }, "too many levels"},
 		{"a directory", func(f, _ string) error { return errors.Join(os.Remove(f), os.Mkdir(f, 0o700)) }, "not a regular file"},
 		{"no data", func(_, f string) error { return os.Remove(f) }, ErrNotFound.Error()},
@@ -122,13 +127,13 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
-	if err := New(filepath.Join(dir, "none"), 0).Check(); !errors.Is(err, fs.ErrNotExist) {
+	if err := New(filepath.Join(dir, "none"), self).Check(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Check of a missing directory = %v; want %v", err, fs.ErrNotExist)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := New(dir, uint32(os.Geteuid())).Check(); err == nil {
+	if err := New(dir, self).Check(); err == nil {
 		t.Error("Check accepts a directory that all can write to")
 	}
 }

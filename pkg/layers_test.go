@@ -23,8 +23,8 @@ var layers = [][]string{
 	{"fault", "wire", "trust", "command", "identity", "mountns", "image/lease"},
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
-	{"request", "image/layout"},
-	{"job", "image/pull", "image/squash", "image/store"},
+	{"request", "image/layout", "image/source"},
+	{"job", "image/pull", "image/load", "image/squash", "image/store"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle"},
 	{"container"},
@@ -43,7 +43,7 @@ var only = []struct {
 	{"github.com/opencontainers/cgroups", []string{"pkg/container"}},
 	{"github.com/google/go-containerregistry", []string{"pkg/image/pull"}},
 	{"net/http", []string{"pkg/image/pull"}},
-	{"github.com/klauspost/compress", []string{"pkg/image/squash"}},
+	{"github.com/klauspost/compress", []string{"pkg/image/load", "pkg/image/squash"}},
 	{"github.com/BurntSushi/toml", []string{"pkg/config"}},
 }
 

@@ -7,13 +7,34 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/load"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
+
+// loadLocal puts an image of a file into the user's cache.
+func loadLocal(ctx context.Context, o load.Options) error {
+	if o.Ref.Kind == ref.Directory {
+		return fault.WithHint(fmt.Errorf("pull %s: a directory is used as it is", o.Ref), "there is nothing to do before a job")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	o.Ref = o.Ref.In(dir)
+	res, err := load.Load(ctx, o)
+	if err != nil {
+		return err
+	}
+	o.Ref.Digest = res.Digest
+	fmt.Println(o.Ref)
+	return nil
+}
 
 // runPull fetches an image into the user's cache. Layers of an image that the
 // store has are not fetched. The last line of standard output is the image's
@@ -37,18 +58,19 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
-	if r.IsLocal() {
-		return fmt.Errorf("pull %s: files and directories are not supported yet by this version", r)
-	}
 	if *cache == "" {
 		if *cache, err = cacheDir(conf); err != nil {
 			return err
 		}
 	}
+	have := store.NewTiers(conf.Store, identity.User{}).Has // says nothing about who may use it
+	if r.IsLocal() {
+		return loadLocal(ctx, load.Options{Ref: r, Layout: *cache, Have: have})
+	}
 	o := pull.Options{
 		Ref:       r,
 		Layout:    *cache,
-		Have:      store.NewTiers(conf.Store, identity.User{}).Has, // says nothing about who may use it
+		Have:      have,
 		IfMissing: *missing,
 
 		Credentials: &credential.Finder{Env: os.Environ()},

@@ -14,9 +14,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
-	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -35,15 +35,22 @@ func submit(c job.Call) ([]wire.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	digest, err := localDigest(cfg, r)
+	dir, err := os.Getwd()
+	if err != nil && r.Image.IsRelative() {
+		return nil, fmt.Errorf("find the working directory: %w", err)
+	}
+	image := r.Image.In(dir)
+	if image.Kind == ref.Squashfs || image.Kind == ref.Directory {
+		return nil, fmt.Errorf("--%s: %s: squashfs files and root directories are not supported yet by this version", option.Image, image)
+	}
+	image.Digest, err = localDigest(cfg, r.UID, image)
 	if errors.Is(err, errNotCached) {
-		digest, err = pull(cfg, path, r.Image, c.Step.Env)
+		image.Digest, err = pull(cfg, path, r.Image.In(dir), c.Step.Env)
 	}
 	if err != nil {
 		return nil, err
 	}
-	pin := ref.Ref{Registry: r.Image.Registry, Repository: r.Image.Repository, Tag: r.Image.Tag}
-	return []wire.Record{{Key: "env", Value: option.PinVariable + "=" + pin.String() + "@" + digest}}, nil
+	return []wire.Record{{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)}}, nil
 }
 
 // errNotCached means that the user's cache does not know the image.
@@ -51,23 +58,55 @@ var errNotCached = errors.New("image is not in the cache")
 
 // localDigest looks the image up in the user's cache, which knows an image only
 // once it was pulled as a whole.
-func localDigest(cfg config.Config, r request.Request) (string, error) {
-	u, err := user.LookupId(fmt.Sprint(r.UID))
+func localDigest(cfg config.Config, uid uint32, image ref.Ref) (string, error) {
+	u, err := user.LookupId(fmt.Sprint(uid))
 	if err != nil {
-		return "", fmt.Errorf("find user %d: %w", r.UID, err)
+		return "", fmt.Errorf("find user %d: %w", uid, err)
 	}
-	cache, err := layout.Open(cfg.UserCache(u.Username, int(r.UID), u.HomeDir))
+	cache, err := layout.Open(cfg.UserCache(u.Username, int(uid), u.HomeDir))
 	if err != nil {
 		return "", errNotCached
 	}
-	digest, err := cache.Resolve(r.Image)
+	digest, err := resolve(cache, image)
 	if err != nil {
-		return "", errNotCached
+		return "", err
 	}
 	if _, err := cache.Manifest(digest, layout.Host()); err != nil {
 		return "", errNotCached
 	}
 	return digest, nil
+}
+
+// resolve looks up what a name means. What is in a file is known from the cache
+// as long as that is the same file.
+func resolve(cache *layout.Layout, image ref.Ref) (string, error) {
+	if !image.IsLocal() || image.Digest != "" {
+		digest, err := cache.Resolve(image)
+		if err != nil {
+			return "", errNotCached
+		}
+		return digest, nil
+	}
+	if image.Kind == ref.OCI {
+		return "", errNotCached // its index has to be read
+	}
+	f, err := source.File(image.Path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	stamp, err := source.Stamp(f)
+	if err != nil {
+		return "", err
+	}
+	index, err := cache.Index()
+	if err != nil {
+		return "", errNotCached
+	}
+	if d := index.FindSource(image.Name(), stamp); d != nil {
+		return d.Digest, nil
+	}
+	return "", errNotCached
 }
 
 // pull runs "brolga pull", with its progress on standard error, and returns the
@@ -94,8 +133,9 @@ func pull(cfg config.Config, path string, image ref.Ref, env []string) (string, 
 	if err := errors.Join(readErr, wait(pid)); err != nil {
 		return "", fmt.Errorf("pull %s: %w", image, err)
 	}
-	_, digest, ok := strings.Cut(strings.TrimSpace(string(printed)), "@")
-	if !ok || !ref.IsDigest(digest) {
+	text := strings.TrimSpace(string(printed))
+	digest := text[strings.LastIndexByte(text, '@')+1:] // a path may have one too
+	if !ref.IsDigest(digest) {
 		return "", fmt.Errorf("internal error: %s pull printed %q", cfg.Client, printed)
 	}
 	return digest, nil

@@ -73,6 +73,7 @@ func (e *Engine) serveRelative(ctx context.Context, tasks *task.Listener) error 
 		return e.answer(tasks, first, nil, fmt.Errorf("find the step's working directory: %w", err))
 	}
 	e.Job.Request.Mounts = absolute(e.Job.Request.Mounts, cwd)
+	e.Job.Request.Image = e.Job.Request.Image.In(cwd)
 	built, err := e.build(ctx, first.Namespace)
 	return e.answer(tasks, first, built, err)
 }
@@ -126,7 +127,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	laps := laps{last: e.Began}
 	laps.add("thread")
 	user := e.user()
-	img, err := image.Get(ctx, image.Source{
+	img, err := image.Open(ctx, image.Source{
 		Config:     e.Job.Config,
 		ConfigPath: e.Job.ConfigPath,
 		User:       user,

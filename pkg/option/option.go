@@ -128,7 +128,9 @@ func (o Option) EnvName() string {
 }
 
 // PinVariable holds "REFERENCE@DIGEST": what the submitting side resolved the
-// image to. Steps that ask for the same reference use the same digest.
+// image to. Steps that ask for the same reference use the same digest. Where the
+// reference has a relative path, the whole reference with the absolute path
+// stands in place of the digest.
 const PinVariable = "BROLGA_PIN"
 
 // Set is what the user asked for. An option that was not given is absent.

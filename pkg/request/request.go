@@ -46,8 +46,9 @@ type Request struct {
 	// UID, GID and Groups are the job's identity.
 	UID, GID uint32
 	Groups   []uint32
-	// Image is the image to run, by digest once it was resolved.
+	// Image is the image to run, by digest and absolute path once it was resolved.
 	Image ref.Ref
+	asked ref.Ref // how the user wrote it
 	// Mounts are made in this order, the site's before the user's.
 	Mounts []Mount
 	// Home tells whether to mount the home directory.
@@ -149,10 +150,7 @@ func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) erro
 	if err != nil {
 		return fmt.Errorf("--%s: %w", option.Image, err)
 	}
-	if image.IsLocal() {
-		return fmt.Errorf("--%s: %s: files and directories are not supported yet by this version", option.Image, image)
-	}
-	r.Image = pinned(image, s)
+	r.asked, r.Image = image, pinned(image, s)
 	return checkRegistry(c, image)
 }
 
@@ -164,19 +162,40 @@ func checkRegistry(c config.Config, image ref.Ref) error {
 	return nil
 }
 
-// pinned returns the image with the digest that the submitting side resolved it
-// to. The variable is the user's to change, as is the option itself; a value
-// that does not fit is ignored and the reference resolved anew.
+// pinned returns the image with what the submitting side resolved it to: the
+// digest, and the place of a file. The variable is the user's to change, as is
+// the option itself; a value that does not fit is ignored and the reference
+// resolved anew.
 func pinned(image ref.Ref, s slurm.Step) ref.Ref {
 	pin, ok := s.Getenv(option.PinVariable)
-	if !ok || image.Digest != "" {
+	if !ok {
 		return image
 	}
-	digest, ok := strings.CutPrefix(pin, image.String()+"@")
-	if ok && ref.IsDigest(digest) {
-		image.Digest = digest
+	with, ok := strings.CutPrefix(pin, image.String()+"@")
+	switch {
+	case !ok:
+	case !image.IsRelative():
+		if ref.IsDigest(with) && image.Digest == "" {
+			image.Digest = with
+		}
+	default:
+		place, err := ref.Parse(with)
+		if err == nil && place.Kind == image.Kind && !place.IsRelative() {
+			return place
+		}
 	}
 	return image
+}
+
+// Pin returns the value of [option.PinVariable] that says to what the image was
+// resolved.
+func (r Request) Pin(resolved ref.Ref) string {
+	if r.asked.IsRelative() {
+		return r.asked.String() + "@" + resolved.String()
+	}
+	asked := r.asked
+	asked.Digest = ""
+	return asked.String() + "@" + resolved.Digest
 }
 
 func (r *Request) resolveMounts(c config.Config, o option.Set) error {
@@ -268,9 +287,12 @@ func (r Request) NeedsLauncher(entrypoint []string) bool {
 	return r.Entrypoint && len(entrypoint) > 0
 }
 
-// RelativeSources tells whether a mount's source depends on the step's working
-// directory, which is known only once its tasks exist.
+// RelativeSources tells whether the image's file or a mount's source depends on
+// the step's working directory, which is known only once its tasks exist.
 func (r Request) RelativeSources() bool {
+	if r.Image.IsRelative() {
+		return true
+	}
 	for _, m := range r.Mounts {
 		if m.IsRelative() {
 			return true

@@ -14,6 +14,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
@@ -170,6 +171,9 @@ func TestPins(t *testing.T) {
 		{"with a malformed digest", "ubuntu:24.04", "docker.io/library/ubuntu:24.04@sha256:x", ""},
 		{"with two digests", "ubuntu:24.04", "docker.io/library/ubuntu:24.04@" + digest + "@" + other, ""},
 		{"empty", "ubuntu:24.04", "", ""},
+		{"of another file", "./x.sqsh", "./y.sqsh@/w/y.sqsh@" + digest, ""},
+		{"of another kind", "./x.sqsh", "./x.sqsh@dir:/w", ""},
+		{"to a relative path", "./x.sqsh", "./x.sqsh@./y.sqsh@" + digest, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := input{
@@ -191,17 +195,51 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// TestPin checks that the nodes take from the variable what was put there.
+func TestPin(t *testing.T) {
+	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, tt := range []struct{ image, resolved string }{
+		{"ubuntu:24.04", "docker.io/library/ubuntu:24.04@" + digest},
+		{"oci-archive:/a/x.tar:v1", "oci-archive:/a/x.tar:v1@" + digest},
+		{"oci-archive:x.tar:v1", "oci-archive:/w/x.tar:v1@" + digest},
+		{"oci:dir@" + digest, "oci:/w/dir@" + digest},
+		{"./x.sqsh", "/w/x.sqsh"},
+		{"./x@y.sqsh", "/w/x@y.sqsh@" + digest},
+		{"dir:root", "dir:/w/root"},
+	} {
+		t.Run(tt.image, func(t *testing.T) {
+			in := input{Options: [][2]string{{option.Image, tt.image}}, Step: slurm.Step{UID: 1}}
+			submitted, err := in.resolve(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resolved, err := ref.Parse(tt.resolved)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Step.Env = []string{option.PinVariable + "=" + submitted.Pin(resolved)}
+			for range 2 { // a step of a job is submitted with the job's pin
+				got, err := in.resolve(t)
+				if err != nil || got.Image != resolved {
+					t.Fatalf("with %s: Resolve = %s, %v; want %s", in.Step.Env[0], got.Image, err, resolved)
+				}
+				in.Step.Env = []string{option.PinVariable + "=" + got.Pin(got.Image)}
+			}
+		})
+	}
+}
+
 func TestRelativeSources(t *testing.T) {
 	for _, tt := range []struct {
-		mounts string
-		want   bool
+		image, mounts string
+		want          bool
 	}{
-		{"/a:/b", false}, {"/a,./b:/b", true}, {".:/b", true},
+		{"a", "/a:/b", false}, {"a", "/a,./b:/b", true}, {"a", ".:/b", true}, {"./a", "/a", true}, {"dir:/a", "/a", false},
 	} {
-		in := input{Options: [][2]string{{option.Image, "a"}, {option.Mounts, tt.mounts}}, Step: slurm.Step{UID: 1}}
+		in := input{Options: [][2]string{{option.Image, tt.image}, {option.Mounts, tt.mounts}}, Step: slurm.Step{UID: 1}}
 		got, err := in.resolve(t)
 		if err != nil || got.RelativeSources() != tt.want {
-			t.Errorf("RelativeSources of %s = %v, %v; want %v", tt.mounts, got.RelativeSources(), err, tt.want)
+			t.Errorf("RelativeSources of %s with %s = %v, %v; want %v", tt.image, tt.mounts, got.RelativeSources(), err, tt.want)
 		}
 	}
 }

@@ -21,26 +21,32 @@ var ErrTamperable = errors.New("someone other than root could change it")
 // Read returns the content of a file that only root can have written: it and
 // all directories above belong to root and nobody else may write to them. A
 // "no" wraps [ErrTamperable]; any other error means "could not tell".
-//
-// The file is opened before it is checked. Directories are checked by name, but
-// once one and those above are root's alone, no other user can exchange it.
 func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("stat %s: %w", path, err)
-	}
-	if err := check(path, &st, 0o022); err != nil {
-		return nil, err
-	}
-	if err := Check(path); err != nil {
+	if err := CheckOpen(f, path); err != nil {
 		return nil, err
 	}
 	return io.ReadAll(f)
+}
+
+// CheckOpen tells whether the file f, which was opened at path, and all that
+// leads to it are root's alone.
+//
+// The file is opened before it is checked. Directories are checked by name, but
+// once one and those above are root's alone, no other user can exchange it.
+func CheckOpen(f *os.File, path string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", path, err)
+	}
+	if err := check(path, &st, 0o022); err != nil {
+		return err
+	}
+	return Check(path)
 }
 
 // maxLinks is the number of symbolic links after which the kernel gives up, too

@@ -21,8 +21,22 @@ const (
 	TypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 )
 
+// Media types of what a manifest of ours refers to.
+const (
+	TypeConfig = "application/vnd.oci.image.config.v1+json"
+	TypeLayer  = "application/vnd.oci.image.layer.v1.tar" // and +gzip, +zstd
+)
+
 // RefName is the annotation in index.json that holds an image's name.
 const RefName = "org.opencontainers.image.ref.name"
+
+// Source is the annotation in index.json of an image that was put there from a
+// file: what identifies the content of that (package source).
+const Source = "io.github.brolga-hpc.source"
+
+// TypeSquashfs is the media type of a layer that is a squashfs. An image of that
+// kind has no other layer.
+const TypeSquashfs = "application/vnd.brolga-hpc.image.layer.v1.squashfs"
 
 const (
 	maxNesting = 3
@@ -108,6 +122,19 @@ func (p Platform) Runs(q Platform) bool {
 	return (q.OS == "" || q.OS == p.OS) && (q.Architecture == "" || q.Architecture == p.Architecture)
 }
 
+// Check returns an error that wraps [ErrPlatform] if p does not run the image
+// with the given configuration.
+func (p Platform) Check(config []byte) error {
+	var is Platform
+	if err := json.Unmarshal(config, &is); err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if !p.Runs(is) {
+		return fmt.Errorf("%w, %s; there is %s", ErrPlatform, p, is)
+	}
+	return nil
+}
+
 // Index is an image index: several images, here by name or by platform.
 type Index struct {
 	SchemaVersion int          `json:"schemaVersion"`
@@ -121,6 +148,16 @@ func (x *Index) Find(name string) *Descriptor {
 		if x.Manifests[i].Annotations[RefName] == name {
 			return &x.Manifests[i]
 		}
+	}
+	return nil
+}
+
+// FindSource returns the descriptor of the image with the given name if it was
+// put there from a file that was identified by stamp, or nil. An empty stamp
+// identifies nothing.
+func (x *Index) FindSource(name, stamp string) *Descriptor {
+	if d := x.Find(name); d != nil && stamp != "" && d.Annotations[Source] == stamp {
+		return d
 	}
 	return nil
 }
@@ -169,6 +206,27 @@ type Manifest struct {
 
 // Size returns the size of the manifest itself.
 func (m Manifest) Size() int64 { return int64(len(m.Raw)) }
+
+// IsSquashfs says whether the image is a squashfs already.
+func (m Manifest) IsSquashfs() bool {
+	return len(m.Layers) == 1 && m.Layers[0].MediaType == TypeSquashfs
+}
+
+// Compose returns the manifest of an image with the given configuration and
+// layers. The same image gives the same manifest.
+func Compose(config Descriptor, layers []Descriptor) (Manifest, error) {
+	raw, err := json.Marshal(struct {
+		SchemaVersion int          `json:"schemaVersion"`
+		MediaType     string       `json:"mediaType"`
+		Config        Descriptor   `json:"config"`
+		Layers        []Descriptor `json:"layers"`
+	}{2, TypeManifest, config, layers})
+	if err != nil {
+		return Manifest{}, err
+	}
+	m, _, err := Parse(raw)
+	return m, err
+}
 
 // Blobs returns what the manifest refers to, the configuration first.
 func (m Manifest) Blobs() []Descriptor { return append([]Descriptor{m.Config}, m.Layers...) }
@@ -232,9 +290,9 @@ func (d Descriptor) check() error {
 	return nil
 }
 
-// layerTypes begin the media types of layers that are tar files. What follows
-// names the compression, which is recognised by the content.
-var layerTypes = []string{"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"}
+// layerTypes begin the media types of layers that are files of an image. What
+// follows names the compression, which is recognised by the content.
+var layerTypes = []string{TypeLayer, "application/vnd.docker.image.rootfs.diff.tar", TypeSquashfs}
 
 // checkLayer refuses what cannot be fetched or is no tar file, such as the parts
 // of a chart. A descriptor without a type is taken for a layer.

@@ -5,9 +5,12 @@ package layout
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +47,39 @@ func (l *Layout) PutBlob(content []byte) (string, error) {
 		return digest, nil
 	}
 	return digest, l.writeFile(filepath.Join("blobs", "sha256", strings.TrimPrefix(digest, "sha256:")), content)
+}
+
+// Receive stores what r has as a blob and returns its descriptor, without a
+// media type. If want is not empty, that is the digest that the content must
+// have. The blob is complete or is not there.
+func (l *Layout) Receive(r io.Reader, want string) (_ Descriptor, err error) {
+	f, err := os.CreateTemp(l.path("blobs", "sha256"), ".tmp-")
+	if err != nil {
+		return Descriptor{}, err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	sum := sha256.New()
+	size, err := io.Copy(io.MultiWriter(f, sum), r)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	digest := "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	if want != "" && digest != want {
+		return Descriptor{}, fmt.Errorf("blob %s is corrupt: its content has digest %s", want, digest)
+	}
+	path, err := l.BlobPath(digest)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	if err := f.Sync(); err != nil {
+		return Descriptor{}, err
+	}
+	return Descriptor{Digest: digest, Size: size}, os.Rename(f.Name(), path)
 }
 
 // Update changes index.json: it calls change with the current content and

@@ -267,14 +267,7 @@ func (p *puller) checkPlatform(m layout.Manifest) error {
 	if err != nil {
 		return err
 	}
-	var is layout.Platform
-	if err := json.Unmarshal(raw, &is); err != nil {
-		return fmt.Errorf("read configuration %s: %w", m.Config.Digest, err)
-	}
-	if !p.platform.Runs(is) {
-		return fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, p.platform, is)
-	}
-	return nil
+	return p.platform.Check(raw)
 }
 
 // blobs fetches those blobs that the cache does not have, or not whole. The

@@ -6,7 +6,7 @@
  * It allocates nothing, takes no lock, starts no thread and never calls Go.
  * (spank_setenv allocates; Slurm's own code does in this place too.)
  *
- * The capabilities that entering a mount namespace needs survive slurmstepd's
+ * The capabilities that entering a namespace needs survive slurmstepd's
  * change to the user because of PR_SET_KEEPCAPS, and are given up for good
  * before the user's program runs: a task never runs user code with them.
  */
@@ -128,25 +128,39 @@ static int send_hello(int socket, struct join_error *error)
 	return 0;
 }
 
+/* What a task may join beside the mount namespace, by its name in the answer. */
+static const struct {
+	const char *name;
+	int type;
+} namespaces[] = {
+	{ "net", CLONE_NEWNET }, { "ipc", CLONE_NEWIPC },   { "uts", CLONE_NEWUTS },
+	{ "pid", CLONE_NEWPID }, { "user", CLONE_NEWUSER },
+};
+
+/* The mount namespace, the plan, and one of each other namespace. */
+enum { FD_MOUNT, FD_PLAN, FD_OTHERS, FD_MAX = FD_OTHERS + COUNT(namespaces) };
+
 struct answer {
 	char text[ANSWER_MAX];
 	ssize_t length;
-	int ns;
-	int plan;
+	int fds[FD_MAX];
+	int count; /* of descriptors */
+	int others; /* of namespaces named */
+	int types[COUNT(namespaces)];
 };
 
-/* Descriptors come only with a good answer, and then both. */
 static void take_descriptors(struct msghdr *message, struct answer *answer)
 {
 	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int fds[2];
+	size_t size;
 
-	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-	    header->cmsg_len != CMSG_LEN(sizeof(fds)))
+	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
 		return;
-	memcpy(fds, CMSG_DATA(header), sizeof(fds));
-	answer->ns = fds[0];
-	answer->plan = fds[1];
+	size = header->cmsg_len - CMSG_LEN(0);
+	if (size > sizeof(answer->fds))
+		return;
+	memcpy(answer->fds, CMSG_DATA(header), size);
+	answer->count = (int)(size / sizeof(int));
 }
 
 /* Waits for the helper: this is where a task waits while an image is pulled. */
@@ -155,7 +169,7 @@ static int receive_answer(int socket, struct answer *answer, struct join_error *
 	struct iovec data = { .iov_base = answer->text, .iov_len = sizeof(answer->text) };
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(2 * sizeof(int))];
+		char space[CMSG_SPACE(FD_MAX * sizeof(int))];
 	} control;
 	struct msghdr message = {
 		.msg_iov = &data,
@@ -177,7 +191,15 @@ static int receive_answer(int socket, struct answer *answer, struct join_error *
 	return 0;
 }
 
-static int check_answer(const struct answer *answer, struct join_error *error)
+static void add_namespace(struct answer *answer, const char *name)
+{
+	for (size_t i = 0; i < COUNT(namespaces); i++)
+		if (strcmp(namespaces[i].name, name) == 0 &&
+		    answer->others < (int)COUNT(namespaces))
+			answer->types[answer->others++] = namespaces[i].type;
+}
+
+static int check_answer(struct answer *answer, struct join_error *error)
 {
 	const char *at = answer->text, *end = answer->text + answer->length;
 	const char *key, *value, *text = NULL, *hint = NULL;
@@ -188,10 +210,13 @@ static int check_answer(const struct answer *answer, struct join_error *error)
 			text = value;
 		else if (record_is(key, length, "hint"))
 			hint = value;
+		else if (record_is(key, length, "namespace"))
+			add_namespace(answer, value);
 	}
 	if (text)
 		return fail_answer(error, text, hint);
-	if (answer->ns < 0 || answer->plan < 0)
+	/* Descriptors come only with a good answer, and then all. */
+	if (answer->count != FD_OTHERS + answer->others)
 		return fail(error, "internal error: the helper answered without a container");
 	return 0;
 }
@@ -224,16 +249,16 @@ static void apply_record(spank_t sp, bool reports, const char *key, size_t lengt
  * Carries out the plan. It is mapped, not read: all tasks share one descriptor
  * and so one file position.
  */
-static int apply_plan(spank_t sp, const struct answer *answer, bool reports,
+static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool reports,
 		      struct join_error *error)
 {
 	struct stat status;
 	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
 	size_t length;
 
-	if (fstat(answer->plan, &status) < 0 || status.st_size <= 0)
+	if (fstat(answer->fds[FD_PLAN], &status) < 0 || status.st_size <= 0)
 		return fail(error, "internal error: the helper's plan is empty");
-	plan = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, answer->plan, 0);
+	plan = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, answer->fds[FD_PLAN], 0);
 	if (plan == MAP_FAILED)
 		return fail_errno(error, "map the helper's plan");
 	at = plan;
@@ -251,22 +276,43 @@ static int apply_plan(spank_t sp, const struct answer *answer, bool reports,
 	/* The mapping is left to execve(2): workdir points into it. */
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
-	if (launcher && launch_by(sp, launcher, answer->plan) < 0)
+	if (launcher && launch_by(sp, launcher, answer->fds[FD_PLAN], socket) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
 	return 0;
 }
 
-static int enter_namespace(int ns, struct join_error *error)
+/* Joins the namespaces that the answer names; tells whether one is of users. */
+static int enter_others(const struct answer *answer, bool *user, struct join_error *error)
 {
+	for (int i = 0; i < answer->others; i++) {
+		if (setns(answer->fds[FD_OTHERS + i], answer->types[i]) < 0)
+			return fail_errno(error, "join a namespace of the container");
+		*user = answer->types[i] == CLONE_NEWUSER;
+	}
+	return 0;
+}
+
+static int enter_namespaces(const struct answer *answer, struct join_error *error)
+{
+	bool user = false;
+
 	if (set_capabilities(JOIN_CAPABILITIES) < 0)
 		return fail_errno(error, "raise the capabilities for joining");
-	if (setns(ns, CLONE_NEWNS) < 0)
+	if (setns(answer->fds[FD_MOUNT], CLONE_NEWNS) < 0)
 		return fail_errno(error, "join the container's mount namespace");
 	/* From here on all paths are the image's: nothing below is trusted. */
-	if (set_capabilities(0) < 0)
+	if (answer->others && enter_others(answer, &user, error) < 0)
+		return -1;
+	if (user) {
+		if (remap_limit() < 0)
+			return fail_errno(error, "limit the capabilities of the container's root");
+	} else if (set_capabilities(0) < 0) {
 		return fail_errno(error, "drop capabilities");
+	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return fail_errno(error, "set no_new_privs");
+	if (user && remap_pretend() < 0)
+		return fail_errno(error, "install the system call filter");
 	return 0;
 }
 
@@ -277,11 +323,11 @@ static int enter_namespace(int ns, struct join_error *error)
  */
 int join_container(spank_t sp, int socket, bool reports, struct join_error *error)
 {
-	static struct answer answer = { .ns = -1, .plan = -1 };
+	static struct answer answer;
 
 	if (send_hello(socket, error) < 0 || receive_answer(socket, &answer, error) < 0)
 		return -1;
-	if (check_answer(&answer, error) < 0 || enter_namespace(answer.ns, error) < 0)
+	if (check_answer(&answer, error) < 0 || enter_namespaces(&answer, error) < 0)
 		return -1;
-	return apply_plan(sp, &answer, reports, error);
+	return apply_plan(sp, &answer, socket, reports, error);
 }

@@ -36,10 +36,11 @@ static int replace_command(spank_t sp, const char *launcher, const char **comman
 }
 
 /*
- * The launcher reads the plan again, through the descriptor that it inherits.
- * launcher is a path of the container and stays valid until execve(2).
+ * The launcher reads the plan again, through the descriptor that it inherits, and
+ * may keep the helper alive by the socket. launcher is a path of the container
+ * and stays valid until execve(2).
  */
-int launch_by(spank_t sp, const char *launcher, int plan)
+int launch_by(spank_t sp, const char *launcher, int plan, int socket)
 {
 	static char value[LAUNCH_COMMAND_MAX];
 	const char *command = "";
@@ -51,8 +52,10 @@ int launch_by(spank_t sp, const char *launcher, int plan)
 	} else if (replace_command(sp, launcher, &command) < 0) {
 		return -1;
 	}
-	n = snprintf(value, sizeof(value), "%d:%s", plan, command);
-	if (n < 0 || (size_t)n >= sizeof(value) || fcntl(plan, F_SETFD, 0) < 0)
+	n = snprintf(value, sizeof(value), "%d,%d:%s", plan, socket, command);
+	if (n < 0 || (size_t)n >= sizeof(value))
+		return -1;
+	if (fcntl(plan, F_SETFD, 0) < 0 || fcntl(socket, F_SETFD, 0) < 0)
 		return -1;
 	return spank_setenv(sp, LAUNCH_VARIABLE, value, 1) == ESPANK_SUCCESS ? 0 : -1;
 }

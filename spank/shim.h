@@ -86,7 +86,12 @@ int helper_tell(int request, const struct message *m, char *reply, size_t size);
 
 /* ---- launch.c: what Slurm executes instead of the command ---- */
 
-int launch_by(spank_t sp, const char *launcher, int plan);
+int launch_by(spank_t sp, const char *launcher, int plan, int socket);
+
+/* ---- remap.c: root of a user namespace ---- */
+
+int remap_limit(void);
+int remap_pretend(void);
 
 /* ---- join.c: between fork(2) and execve(2) ---- */
 

@@ -3,19 +3,27 @@
  * brolga-launch - executes the command of a task as the plan says (PROTOCOL.md).
  *
  * It exists for steps that ask for more than their command: the image's
- * entrypoint in front of it. Slurm executes it inside the container, as the
- * user and without any privilege, and it executes the rest in its own place.
- * Static, because it runs on the files of any image.
+ * entrypoint in front of it, or a process namespace. Slurm executes it inside the
+ * container, as the user and without any privilege, and it executes the rest in
+ * its own place. Static, because it runs on the files of any image.
+ *
+ * A task that has joined a process namespace is not in it; its children are
+ * (setns(2)). The plan then says "fork", and the launcher waits for its child.
+ * "brolga-launch reap" is process 1 there: it does nothing, and its children that
+ * others have left are not even zombies. "brolga-launch hold" waits for the end of
+ * its input: the helper's, while it makes a user namespace.
  */
 #include "launch.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* As slurmstepd ends a task whose command it cannot execute. */
@@ -86,19 +94,91 @@ static char **make_arguments(struct plan plan, char *command, int argc, char **a
 	return all;
 }
 
+__attribute__((noreturn)) static void reap(void)
+{
+	signal(SIGCHLD, SIG_IGN);
+	for (;;)
+		pause();
+}
+
+__attribute__((noreturn)) static void hold(void)
+{
+	char byte;
+
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	exit(EXIT_SUCCESS);
+}
+
+/* Ends as the child ended, so that Slurm reports that; it has the core file. */
+__attribute__((noreturn)) static void end_as(int status)
+{
+	sigset_t all;
+
+	if (WIFEXITED(status))
+		exit(WEXITSTATUS(status));
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+	signal(WTERMSIG(status), SIG_DFL);
+	raise(WTERMSIG(status));
+	sigfillset(&all);
+	sigprocmask(SIG_UNBLOCK, &all, NULL);
+	exit(128 + WTERMSIG(status));
+}
+
+/* A shell in the new namespace cannot name the group that has the terminal. */
+static void take_terminal(void)
+{
+	if (isatty(STDIN_FILENO) && setpgid(0, 0) == 0)
+		tcsetpgrp(STDIN_FILENO, getpid());
+}
+
+/*
+ * Returns in a child in the process namespace. The parent stays outside, and
+ * with it the socket that keeps the namespace alive. Slurm signals all processes
+ * of a step, so the parent passes nothing on.
+ */
+static void enter_process_namespace(int socket)
+{
+	sigset_t all, before;
+	int status;
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid < 0)
+		give_up("start", "the command");
+	if (pid == 0) {
+		close(socket);
+		take_terminal(); /* while SIGTTOU is blocked */
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		return;
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			give_up("wait for", "the command");
+	end_as(status);
+}
+
 int main(int argc, char **argv)
 {
 	const char *value = getenv(LAUNCH_VARIABLE);
 	char *command = NULL;
-	struct plan plan;
+	struct plan plan, again;
 	char **all;
+	int socket;
 
+	if (argc == 2 && strcmp(argv[1], "reap") == 0 && getpid() == 1)
+		reap();
+	if (argc == 2 && strcmp(argv[1], "hold") == 0 && !value)
+		hold();
 	if (!value) {
 		fprintf(stderr, "brolga: error: slurmstepd starts this program; "
 				"users want srun --container-entrypoint\n");
 		return 2;
 	}
-	plan = open_plan((int)strtol(value, &command, 10));
+	plan = again = open_plan((int)strtol(value, &command, 10));
+	socket = (int)strtol(command + (*command == ','), &command, 10);
 	command = strdup(*command == ':' ? command + 1 : "");
 	if (!command)
 		give_up("lay out", "the command");
@@ -106,6 +186,10 @@ int main(int argc, char **argv)
 	all = make_arguments(plan, command, argc, argv);
 	if (!all[0])
 		give_up("find", "the command");
+	if (plan_next(&again, "fork"))
+		enter_process_namespace(socket);
+	else
+		close(socket);
 	execvp(all[0], all);
 	give_up("execute", all[0]);
 }

@@ -38,6 +38,8 @@ type Params struct {
 	Account account.User
 	Groups  []account.Group
 	Hooks   []hook.Hook
+	// UserNamespace is the user namespace of a request that remaps root.
+	UserNamespace *os.File
 }
 
 // Bundle is a bundle whose root file system is mounted.
@@ -77,12 +79,14 @@ type document struct {
 }
 
 type linux struct {
+	UIDMappings       []specs.LinuxIDMapping `json:"uidMappings,omitempty"`
+	GIDMappings       []specs.LinuxIDMapping `json:"gidMappings,omitempty"`
 	Namespaces        []specs.LinuxNamespace `json:"namespaces,omitempty"`
 	RootfsPropagation string                 `json:"rootfsPropagation,omitempty"`
 }
 
 func writeConfig(dir string, s *specs.Spec) error {
-	text, err := json.Marshal(document{s.Version, s.Process, s.Root, s.Mounts, s.Annotations, linux{s.Linux.Namespaces, s.Linux.RootfsPropagation}})
+	text, err := json.Marshal(document{s.Version, s.Process, s.Root, s.Mounts, s.Annotations, linux{s.Linux.UIDMappings, s.Linux.GIDMappings, s.Linux.Namespaces, s.Linux.RootfsPropagation}})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.json"), text, 0o644)
 	}
@@ -99,6 +103,8 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 		Image:     p.Image,
 		TmpfsSize: p.Request.TmpfsSize,
 		User:      p.User,
+
+		UserNamespace: p.UserNamespace,
 	})
 	if err != nil {
 		return err
@@ -110,7 +116,7 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 	// Before anything of the host is mounted: there nothing may be made. What
 	// cannot be made, the plan tells of where it matters.
 	_ = root.MakeDirectory(s.Process.Cwd)
-	if err := root.MountDev(p.Request.Devices); err != nil {
+	if err := root.MountDev(p.Request.Devices, p.Request.Unshares("ipc")); err != nil {
 		return err
 	}
 	if err := addSystemFiles(root, p); err != nil {

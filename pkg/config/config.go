@@ -31,6 +31,9 @@ var Version = "devel"
 // Prefix is the directory Brolga is installed under, set by the Makefile.
 var Prefix = "/usr/local"
 
+// LauncherPath is where the launcher is on the host.
+func LauncherPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-launch") }
+
 // Config is the site's configuration. All paths are absolute.
 type Config struct {
 	// Store lists the directories of converted images, owned by StoreOwner. They
@@ -95,6 +98,8 @@ type Container struct {
 	Devices []string `toml:"devices"`
 	// Entrypoint runs the image's entrypoint in front of each command.
 	Entrypoint bool `toml:"entrypoint"`
+	// RemapRoot makes the user root in a user namespace.
+	RemapRoot bool `toml:"remap_root"`
 	// AllowRoot lets jobs of the user root use containers. They run without
 	// any capability all the same, but uid 0 owns files of the host.
 	AllowRoot bool `toml:"allow_root"`

@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	// libcontainer refuses to start a container without a device manager.
@@ -39,6 +40,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/option"
 )
 
 // Container is a started container.
@@ -46,6 +48,9 @@ type Container struct {
 	// Namespace refers to the mount namespace, Root to its root directory
 	// (O_PATH).
 	Namespace, Root *os.File
+	// Others are the container's namespaces of other kinds, in the order that
+	// tasks join them.
+	Others []Namespace
 	// builder is the namespace that Start was called in. libcontainer keeps a
 	// descriptor of its first /sys/fs/cgroup for the life of the process, and
 	// cannot start another container once that mount is gone.
@@ -55,10 +60,20 @@ type Container struct {
 	init   *libcontainer.Process
 }
 
+// Namespace is an open namespace; Kind is the name it has in /proc/PID/ns.
+type Namespace struct {
+	Kind string
+	File *os.File
+}
+
 // Close releases the descriptors. After the first container was closed, the
 // process cannot start another.
 func (c *Container) Close() error {
-	return errors.Join(c.Namespace.Close(), c.Root.Close(), c.builder.Close())
+	errs := []error{c.Namespace.Close(), c.Root.Close(), c.builder.Close()}
+	for _, ns := range c.Others {
+		errs = append(errs, ns.File.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Init runs libcontainer's init, as which the helper executes itself. It does
@@ -91,11 +106,60 @@ func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	process := initProcess(b.Spec.Process)
+	process := initProcess(b.Spec)
 	if err := c.Start(process); err != nil {
 		return nil, fmt.Errorf("start container: %w", errors.Join(err, c.Destroy()))
 	}
-	return take(c, process)
+	taken, err := take(c, process)
+	if err != nil {
+		return nil, err
+	}
+	taken.Others, err = others(b.Spec, process)
+	if err == nil && has(b.Spec, specs.PIDNamespace) {
+		err = execute(filepath.Join(b.Dir, "state", id, "exec.fifo"))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start container: %w", err)
+	}
+	return taken, nil
+}
+
+// execute lets the init execute its program: a namespace of processes lives as
+// long as its first. libcontainer's own function opens the file on a thread that
+// is not in this mount namespace.
+func execute(fifo string) error {
+	f, err := os.Open(fifo)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.ReadAll(f)
+	return err
+}
+
+// has tells whether the container has a namespace of that type for itself.
+func has(s *specs.Spec, t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
+}
+
+// others opens the namespaces that libcontainer has made, less the one of mounts.
+func others(s *specs.Spec, init *libcontainer.Process) ([]Namespace, error) {
+	var all []Namespace
+	for _, kind := range option.Namespaces {
+		if !has(s, spec.NamespaceTypes[kind]) {
+			continue
+		}
+		pid, err := init.Pid()
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Namespace{kind, f})
+	}
+	return all, nil
 }
 
 // hideCgroups makes the thread's view of the cgroup hierarchies read-only.
@@ -136,15 +200,21 @@ func libcontainerConfig(b *bundle.Bundle, hooks []hook.Hook) (*configs.Config, e
 	// The bundle's root is read-only already if it shall be. libcontainer would
 	// take nosuid and nodev away when it makes it so.
 	rest.Root = &specs.Root{Path: b.Spec.Root.Path}
-	rest.Mounts = nil
+	// Tasks join the user namespace, if there is one; mounts are the host's root's.
+	rest.Linux = &specs.Linux{RootfsPropagation: b.Spec.Linux.RootfsPropagation}
+	for _, n := range b.Spec.Linux.Namespaces {
+		if n.Type != specs.UserNamespace {
+			rest.Linux.Namespaces = append(rest.Linux.Namespaces, n)
+		}
+	}
+	// The bundle's /dev once more: libcontainer fills a /dev that is no mount.
+	dev := filepath.Join(b.Spec.Root.Path, "dev")
+	rest.Mounts = []specs.Mount{{Destination: "/dev", Source: dev, Type: "bind", Options: []string{"rbind", "rslave"}}}
 	for _, m := range b.Spec.Mounts {
 		if spec.SystemMount(m) {
 			rest.Mounts = append(rest.Mounts, m)
 		}
 	}
-	// The bundle's /dev once more: libcontainer fills a /dev that is no mount.
-	dev := filepath.Join(b.Spec.Root.Path, "dev")
-	rest.Mounts = append(rest.Mounts, specs.Mount{Destination: "/dev", Source: dev, Type: "bind", Options: []string{"rbind", "rslave"}})
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName:      "brolga",
 		Spec:            &rest,
@@ -173,13 +243,13 @@ func functionHooks(hooks []hook.Hook) configs.HookList {
 	return list
 }
 
-func initProcess(p *specs.Process) *libcontainer.Process {
+func initProcess(s *specs.Spec) *libcontainer.Process {
 	none := configs.Capabilities{}
-	noNewPrivileges := p.NoNewPrivileges
-	return &libcontainer.Process{
+	noNewPrivileges := s.Process.NoNewPrivileges
+	p := &libcontainer.Process{
 		Init: true,
-		Args: p.Args,
-		Env:  p.Env,
+		Args: s.Process.Args,
+		Env:  s.Process.Env,
 		// libcontainer makes this directory as root, also where it is one of the
 		// host's. The bundle has made p.Cwd where it may.
 		Cwd:             "/",
@@ -187,6 +257,23 @@ func initProcess(p *specs.Process) *libcontainer.Process {
 		NoNewPrivileges: &noNewPrivileges,
 		LogLevel:        "4", // logrus: info
 	}
+	if has(s, specs.PIDNamespace) {
+		p.Args, p.Env = []string{spec.Launcher, "reap"}, nil
+		p.UID, p.GID, p.AdditionalGroups = owner(s)
+	}
+	return p
+}
+
+// owner returns the identity, on the host, of the container's processes.
+func owner(s *specs.Spec) (uid, gid int, groups []int) {
+	u := s.Process.User
+	for _, g := range u.AdditionalGids {
+		groups = append(groups, int(g))
+	}
+	if len(s.Linux.UIDMappings) > 0 {
+		return int(s.Linux.UIDMappings[0].HostID), int(s.Linux.GIDMappings[0].HostID), groups
+	}
+	return int(u.UID), int(u.GID), groups
 }
 
 // take opens what remains of the container once its init is gone.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/bundle"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -23,6 +24,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/userns"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -115,6 +117,9 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 				return err
 			}
 			ready <- result{built: b}
+			if e.Job.Request.Unshares("pid") {
+				select {} // its first process ends with this thread
+			}
 			return b.container.End()
 		})
 		ready <- result{err: err}
@@ -138,6 +143,10 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	}
 	defer img.Close()
 	laps.add("image")
+	users, err := e.userNamespace()
+	if err != nil {
+		return nil, err
+	}
 	hooks := hook.Select(e.Hooks, e.Job.Request)
 	b, err := bundle.Create(bundle.Params{
 		RunDir:  e.Job.Config.RunDir,
@@ -155,6 +164,8 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		Account: e.Job.Account,
 		Groups:  e.Job.Groups,
 		Hooks:   hooks,
+
+		UserNamespace: users,
 	})
 	if err != nil {
 		return nil, err
@@ -164,8 +175,20 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	if err != nil {
 		return nil, err
 	}
+	if users != nil {
+		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
+	}
 	laps.add("container")
 	return &built{c, b, img.Meta.Config.Entrypoint, laps.records(e.Began)}, nil
+}
+
+// userNamespace makes the namespace of a request that remaps root, or none.
+func (e *Engine) userNamespace() (*os.File, error) {
+	r := e.Job.Request
+	if !r.RemapRoot {
+		return nil, nil
+	}
+	return userns.Make(r.UID, r.GID, config.LauncherPath(), "hold")
 }
 
 // user is the job's user.

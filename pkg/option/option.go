@@ -49,6 +49,11 @@ const (
 	Entrypoint    = "container-entrypoint"
 	NoEntrypoint  = "no-container-entrypoint"
 	EntrypointLog = "container-entrypoint-log"
+
+	RemapRoot   = "container-remap-root"
+	NoRemapRoot = "no-container-remap-root"
+	Unshare     = "container-unshare"
+	Init        = "container-init"
 )
 
 // Table lists the options in the order of the help text.
@@ -115,6 +120,31 @@ var Table = []Option{
 		Name:  EntrypointLog,
 		Usage: "say which entrypoint is run",
 		Doc:   "One line on standard error for each node.",
+	},
+	{
+		Name:  RemapRoot,
+		Usage: "be root in the container",
+		Doc: "Your user and group appear as 0, in a user namespace where no others exist; to the host you are who you are. " +
+			"You may change all files of the image, so that packages can be installed. Changing a file's owner, or becoming " +
+			"another user, succeeds without effect (apt wants `-o APT::Sandbox::User=root`). The home directory stays " +
+			"where it is. Mounting, tracing others and configuring the network remain forbidden. Needs Linux 6.2.",
+	},
+	{
+		Name: NoRemapRoot, Negates: RemapRoot,
+		Usage: "be yourself in the container",
+	},
+	{
+		Name: Unshare, Arg: "NAMESPACE[,...]",
+		Usage: "give the container these namespaces of its own",
+		Doc: "The tasks of a node share them. `net`: a network with a loopback device only; `ipc`: shared memory, message " +
+			"queues, `/dev/shm` and `/dev/mqueue`; `uts`: the host name; `pid`: processes. With `pid` a small reaper is " +
+			"process 1, and each task has a parent of Brolga's outside the namespace; it cannot be used with `--multi-prog`. " +
+			"MPI between the tasks of a node may need that they are not in namespaces of their own.",
+	},
+	{
+		Name:  Init,
+		Usage: "have process 1 of the container reap what tasks leave",
+		Doc:   "The same as `--container-unshare=pid`, and may be given with it.",
 	},
 }
 

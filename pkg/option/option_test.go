@@ -211,6 +211,32 @@ func equalMounts(a, b Mount) bool {
 	return a.Source == b.Source && a.Target == b.Target && slices.Equal(a.Flags, b.Flags)
 }
 
+func TestParseNamespaces(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want []string
+		err  string
+	}{
+		{in: "net", want: []string{"net"}},
+		{in: "pid,net,uts,ipc,net", want: []string{"net", "ipc", "uts", "pid"}},
+		{in: "", err: `--container-unshare: "" is not one of net, ipc, uts, pid`},
+		{in: "net,", err: `"" is not one of`},
+		{in: "user", err: `"user" is not one of`},
+		{in: "NET,mnt", err: "\"NET\" is not one of net, ipc, uts, pid\n--container-unshare: \"mnt\" is not"},
+	} {
+		got, err := ParseNamespaces(tt.in)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("ParseNamespaces(%q) = %q, %v; want an error with %q", tt.in, got, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("ParseNamespaces(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
+		}
+	}
+}
+
 func TestParseEnv(t *testing.T) {
 	value := func(s string) *string { return &s }
 	for _, tt := range []struct {

@@ -5,6 +5,7 @@ package option
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -139,6 +140,28 @@ func checkFlagValue(name, value string) error {
 		}
 	}
 	return nil
+}
+
+// Namespaces that a container may have for itself, in the order that tasks join.
+var Namespaces = []string{"net", "ipc", "uts", "pid"}
+
+// ParseNamespaces parses the value of --container-unshare. The result is in the
+// order of [Namespaces].
+func ParseNamespaces(text string) ([]string, error) {
+	var errs []error
+	given := split(text, ',')
+	for _, name := range given {
+		if !slices.Contains(Namespaces, name) {
+			errs = append(errs, fmt.Errorf("--%s: %q is not one of %s", Unshare, name, strings.Join(Namespaces, ", ")))
+		}
+	}
+	var all []string
+	for _, name := range Namespaces {
+		if slices.Contains(given, name) {
+			all = append(all, name)
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 // EnvEdit is one entry of --container-env.

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
@@ -68,6 +69,11 @@ type Request struct {
 	// Entrypoint tells whether to run the image's entrypoint in front of the
 	// command, and EntrypointLog whether to say so.
 	Entrypoint, EntrypointLog bool
+	// RemapRoot makes the user root in a user namespace.
+	RemapRoot bool
+	// Unshare lists the other namespaces that the container has for itself, as
+	// [option.Namespaces] names and orders them.
+	Unshare []string
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string
 }
@@ -108,6 +114,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		Home:           home(c, o),
 		Entrypoint:     o.Flag(option.Entrypoint, c.Container.Entrypoint),
 		EntrypointLog:  o.Flag(option.EntrypointLog, false),
+		RemapRoot:      o.Flag(option.RemapRoot, c.Container.RemapRoot) && s.UID != 0,
 		Script:         s.Script,
 	}
 	err := errors.Join(
@@ -116,6 +123,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveMounts(c, o),
 		r.resolveWorkdir(o),
 		r.resolveEnv(o),
+		r.resolveNamespaces(o),
 		r.checkMultiProg(s),
 	)
 	if err != nil {
@@ -274,17 +282,40 @@ func (r *Request) resolveEnv(o option.Set) error {
 // checkMultiProg refuses what works by executing something in front of the
 // command: with --multi-prog Slurm before 23.11 shows nobody the commands.
 func (r *Request) checkMultiProg(s slurm.Step) error {
-	if !s.MultiProg || !r.Entrypoint {
+	var errs []error
+	if s.MultiProg && r.Entrypoint {
+		errs = append(errs, fault.WithHint(fmt.Errorf("--%s cannot be used with --multi-prog", option.Entrypoint),
+			"write the entrypoint in front of the commands in the configuration file"))
+	}
+	if s.MultiProg && r.Unshares("pid") {
+		errs = append(errs, fmt.Errorf("--%s=pid and --%s cannot be used with --multi-prog", option.Unshare, option.Init))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Request) resolveNamespaces(o option.Set) error {
+	if r.UID == 0 && o.Flag(option.RemapRoot, false) {
+		return fmt.Errorf("--%s: user root is root already", option.RemapRoot)
+	}
+	text := o[option.Unshare]
+	if o.Flag(option.Init, false) {
+		text = strings.TrimPrefix(text+",pid", ",")
+	}
+	if text == "" {
 		return nil
 	}
-	return fault.WithHint(fmt.Errorf("--%s cannot be used with --multi-prog", option.Entrypoint),
-		"write the entrypoint in front of the commands in the configuration file")
+	var err error
+	r.Unshare, err = option.ParseNamespaces(text)
+	return err
 }
+
+// Unshares tells whether the container has a namespace of that kind for itself.
+func (r Request) Unshares(kind string) bool { return slices.Contains(r.Unshare, kind) }
 
 // NeedsLauncher tells whether Slurm shall execute the launcher in front of the
 // command, given the image's entrypoint.
 func (r Request) NeedsLauncher(entrypoint []string) bool {
-	return r.Entrypoint && len(entrypoint) > 0
+	return r.Entrypoint && len(entrypoint) > 0 || r.Unshares("pid")
 }
 
 // RelativeSources tells whether the image's file or a mount's source depends on

@@ -125,6 +125,8 @@ func TestResolveErrors(t *testing.T) {
 		{name: "environment", in: input{Options: [][2]string{image, {option.Env, "9"}}}, err: `--container-env: "9" is not the name`},
 		{name: "Slurm's environment", in: input{Options: [][2]string{image, {option.Env, "A=1,SLURM_PROCID=0,PMI_RANK=1"}}}, err: "--container-env: SLURM_PROCID belongs to Slurm and cannot be set\n--container-env: PMI_RANK belongs"},
 		{name: "entrypoint with --multi-prog", in: input{Options: [][2]string{image, {option.Entrypoint, ""}}, Step: slurm.Step{MultiProg: true}}, err: "--container-entrypoint cannot be used with --multi-prog"},
+		{name: "process namespace with --multi-prog", in: input{Options: [][2]string{image, {option.Init, ""}}, Step: slurm.Step{MultiProg: true}}, err: "--container-unshare=pid and --container-init cannot be used with --multi-prog"},
+		{name: "namespaces", in: input{Options: [][2]string{image, {option.Unshare, "net,user"}, {option.Init, ""}}}, err: `--container-unshare: "user" is not one of net, ipc, uts, pid`},
 		{name: "root", in: input{Options: [][2]string{image}, Step: slurm.Step{UID: 0}}, err: "user root may not run containers on this cluster"},
 		{
 			name: "all mistakes", in: input{Options: [][2]string{{option.Workdir, "w"}, {option.Env, "="}, {option.Mounts, "/a:/"}}},

@@ -83,8 +83,13 @@ func Good(c *container.Container, plan []wire.Record) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := wire.Marshal([]wire.Record{{Key: "ready", Value: "1"}})
-	return &Answer{text, []int{int(c.Namespace.Fd()), fd}}, err
+	records, fds := []wire.Record{{Key: "ready", Value: "1"}}, []int{int(c.Namespace.Fd()), fd}
+	for _, ns := range c.Others {
+		records = append(records, wire.Record{Key: "namespace", Value: ns.Kind})
+		fds = append(fds, int(ns.File.Fd()))
+	}
+	text, err := wire.Marshal(records)
+	return &Answer{text, fds}, err
 }
 
 // errorLimit is the length in bytes to which texts for tasks are cut: the shim

@@ -56,6 +56,12 @@ func launch(r request.Request, entrypoint []string) []wire.Record {
 		return plan
 	}
 	plan = append(plan, wire.Record{Key: "launch", Value: spec.Launcher})
+	if r.Unshares("pid") {
+		plan = append(plan, wire.Record{Key: "fork", Value: "1"})
+	}
+	if !r.Entrypoint {
+		return plan
+	}
 	for _, word := range entrypoint {
 		plan = append(plan, wire.Record{Key: "entrypoint", Value: word})
 	}

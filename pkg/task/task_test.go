@@ -206,6 +206,7 @@ func TestLaunch(t *testing.T) {
 		{"not asked for", request.Request{}, entrypoint, nil},
 		{"asked for", request.Request{Entrypoint: true}, entrypoint, launched},
 		{"the image has none", request.Request{Entrypoint: true}, nil, nil},
+		{"in a process namespace", request.Request{Unshare: []string{"pid"}}, entrypoint, []wire.Record{launched[0], {Key: "fork", Value: "1"}}},
 		{"log", request.Request{Entrypoint: true, EntrypointLog: true}, entrypoint, append([]wire.Record{notice("entrypoint: /entry.sh -x y")}, launched...)},
 		{"log of none", request.Request{Entrypoint: true, EntrypointLog: true}, nil, []wire.Record{notice("no entrypoint is run: the image has none")}},
 		{"log only", request.Request{EntrypointLog: true}, entrypoint, []wire.Record{notice("no entrypoint is run: --container-entrypoint was not given")}},

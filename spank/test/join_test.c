@@ -43,6 +43,7 @@ struct scenario {
 	bool descriptors; /* the answer comes with the namespace and the plan */
 	bool swapped; /* in the wrong order */
 	bool only_one;
+	const char *other; /* a namespace that comes third */
 	bool gone; /* the helper has ended before the task comes */
 	bool interrupted; /* signals arrive while the task waits */
 	bool reports;
@@ -254,12 +255,12 @@ static int plan_file(const struct bytes *plan)
 
 static void send_answer(int socket, const struct scenario *s)
 {
-	char control[CMSG_SPACE(2 * sizeof(int))] = { 0 };
+	char control[CMSG_SPACE(3 * sizeof(int))] = { 0 };
 	struct iovec data = { (char *)s->answer.data, s->answer.length };
 	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
 	int plan = plan_file(&s->plan);
-	int fds[2] = { namespace_fd, plan };
-	size_t size = s->only_one ? sizeof(int) : sizeof(fds);
+	int fds[3] = { namespace_fd, plan, s->other ? open(s->other, O_RDONLY | O_CLOEXEC) : -1 };
+	size_t size = (s->only_one ? 1 : s->other ? 3 : 2) * sizeof(int);
 
 	if (s->swapped)
 		fds[0] = plan, fds[1] = namespace_fd;
@@ -276,6 +277,7 @@ static void send_answer(int socket, const struct scenario *s)
 	if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
 		give_up("answer the task");
 	close(plan);
+	close_fd(&fds[2]);
 }
 
 /* Sends signals until three have arrived: the task waits for the answer then. */
@@ -519,6 +521,30 @@ static void no_namespace(void)
 	expect_failure("join the container's mount namespace: Invalid argument", "", false);
 }
 
+static void other_namespaces(void)
+{
+	struct scenario s = { .answer = BYTES("ready=1\0namespace=uts\0"),
+			      .plan = plan_in("work"),
+			      .descriptors = true,
+			      .other = "/proc/self/ns/uts",
+			      .uid = NOBODY };
+
+	join(&s);
+	CHECK_TEXT(outcome->error.text, "");
+	CHECK(outcome->rc == 0 && outcome->inside);
+	expect_no_privilege();
+	s.answer = BYTES("ready=1\0namespace=ipc\0"); /* it is another */
+	join(&s);
+	expect_failure("join a namespace of the container: Invalid argument", "", false);
+	s.other = NULL; /* it does not come */
+	join(&s);
+	expect_failure("internal error: the helper answered without a container", "", false);
+	s.answer = ready; /* one that was not announced */
+	s.other = "/proc/self/ns/uts";
+	join(&s);
+	expect_failure("internal error: the helper answered without a container", "", false);
+}
+
 static void bad_plans(void)
 {
 	static const char malformed[] = "internal error: the helper's plan is malformed";
@@ -615,6 +641,7 @@ int main(void)
 		{ "an answer that is too long is none", too_long_refusal },
 		{ "an answer without descriptors is an error", no_descriptors },
 		{ "a descriptor that is no namespace is an error", no_namespace },
+		{ "other namespaces are joined as announced", other_namespaces },
 		{ "a malformed plan is an error", bad_plans },
 		{ "a plan is not read beyond its end", plan_of_one_page },
 		{ "a missing working directory is named", no_workdir },

@@ -33,8 +33,10 @@ var links = [][2]string{
 var shared = []string{"pts", "shm", "mqueue"}
 
 // MountDev makes /dev: the default devices and those of the host that match
-// patterns. Everything else of the host's /dev stays out of reach.
-func (r *Rootfs) MountDev(patterns []string) error {
+// patterns. Everything else of the host's /dev stays out of reach. With ownIPC
+// shared memory is the container's own, and message queues are left to be
+// mounted where their namespace is.
+func (r *Rootfs) MountDev(patterns []string, ownIPC bool) error {
 	dev := filepath.Join(r.dir, "dev")
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return fmt.Errorf("lay out /dev: %w", err)
@@ -45,7 +47,12 @@ func (r *Rootfs) MountDev(patterns []string) error {
 	if err := fillDev(dev); err != nil {
 		return fmt.Errorf("lay out /dev: %w", err)
 	}
-	if err := r.addHostDevices(dev, patterns); err != nil {
+	if ownIPC {
+		if err := addOwnMemory(dev); err != nil {
+			return err
+		}
+	}
+	if err := r.addHostDevices(dev, patterns, ownIPC); err != nil {
 		return err
 	}
 	root, err := os.OpenFile(dev, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -80,10 +87,27 @@ func fillDev(dev string) error {
 	return nil
 }
 
+// addOwnMemory makes /dev/shm; the kernel's limit is half of the memory, and a
+// step's cgroup has its own.
+func addOwnMemory(dev string) error {
+	shm := filepath.Join(dev, "shm")
+	err := errors.Join(os.Mkdir(shm, 0o755), os.Mkdir(filepath.Join(dev, "mqueue"), 0o755))
+	if err == nil {
+		err = unix.Mount("brolga", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777")
+	}
+	if err != nil {
+		return fmt.Errorf("mount /dev/shm: %w", err)
+	}
+	return nil
+}
+
 // addHostDevices mounts what is the host's into dev, which nobody can reach yet.
-func (r *Rootfs) addHostDevices(dev string, patterns []string) error {
+func (r *Rootfs) addHostDevices(dev string, patterns []string, ownIPC bool) error {
 	mounts := []Mount{}
 	for _, name := range shared {
+		if ownIPC && name != "pts" {
+			continue
+		}
 		mounts = append(mounts, Mount{Source: filepath.Join("/dev", name), Devices: name == "pts"})
 	}
 	for _, pattern := range patterns {

@@ -38,7 +38,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/option"
 )
 
 // Params say what to build.
@@ -53,6 +55,9 @@ type Params struct {
 	TmpfsSize string
 	// User is whom the container is for.
 	User identity.User
+	// UserNamespace, if any, is where the image's root is to be who is root
+	// there.
+	UserNamespace *os.File
 }
 
 // Rootfs is a root file system that has been mounted.
@@ -82,7 +87,31 @@ func Build(p Params) (*Rootfs, error) {
 	if err := r.mountImage(p.Image, p.Lock); err != nil {
 		return nil, err
 	}
+	if p.UserNamespace != nil {
+		if err := mapOwners(filepath.Join(p.Dir, "lower"), p.UserNamespace); err != nil {
+			return nil, err
+		}
+	}
 	return r, r.mountOverlay()
+}
+
+// mapOwners covers a mount with itself, in which the files of root belong to
+// the root of the user namespace. All other owners are nobody.
+func mapOwners(path string, namespace *os.File) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("map owners of the image: open it again: %w", err)
+	}
+	defer unix.Close(tree)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(namespace.Fd())}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return fault.WithHint(fmt.Errorf("map owners of the image: %w", err),
+			"--"+option.RemapRoot+" needs a kernel that maps the owners of squashfs files, Linux 6.2 or newer")
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("map owners of the image: mount it: %w", err)
+	}
+	return nil
 }
 
 func (r *Rootfs) mountImage(image *os.File, lock string) error {

@@ -649,7 +649,7 @@ func TestAddFile(t *testing.T) {
 
 func TestMountDev(t *testing.T) {
 	inRootfs(t, makeImage(t, imageTree), func(r *Rootfs) error {
-		if err := r.MountDev([]string{"/dev/loop-contro?", "/dev/no-such-device*"}); err != nil {
+		if err := r.MountDev([]string{"/dev/loop-contro?", "/dev/no-such-device*"}, false); err != nil {
 			return err
 		}
 		dev := r.Path + "/dev/"

@@ -59,23 +59,38 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // Generate returns the specification. Rootfs is the path of the root file
 // system.
 func Generate(r request.Request, user identity.User, image Image, rootfs string) *specs.Spec {
-	return &specs.Spec{
+	s := &specs.Spec{
 		Version: specs.Version,
 		Root:    &specs.Root{Path: rootfs, Readonly: !r.Writable},
 		Process: process(r, image),
-		Mounts:  slices.Concat(systemMounts(), launcher(r, image), mounts(r, user)),
+		Mounts:  slices.Concat(systemMounts(r), launcher(r, image), mounts(r, user)),
 		Annotations: map[string]string{
 			ImageAnnotation:  r.Image.String(),
 			DigestAnnotation: image.Digest,
 			StepAnnotation:   r.Step,
 		},
 		Linux: &specs.Linux{
-			// Everything but files is the host's: the step's network, shared
-			// memory and processes are Slurm's business.
+			// Everything but files is the host's unless the user asks: the step's
+			// network, shared memory and processes are Slurm's business.
 			Namespaces:        []specs.LinuxNamespace{{Type: specs.MountNamespace}},
 			RootfsPropagation: "rslave",
 		},
 	}
+	for _, kind := range r.Unshare {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: NamespaceTypes[kind]})
+	}
+	if r.RemapRoot {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: r.UID, Size: 1}}
+		s.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: r.GID, Size: 1}}
+		s.Process.User = specs.User{}
+	}
+	return s
+}
+
+// NamespaceTypes maps [option.Namespaces] to the words of the runtime specification.
+var NamespaceTypes = map[string]specs.LinuxNamespaceType{
+	"net": specs.NetworkNamespace, "ipc": specs.IPCNamespace, "uts": specs.UTSNamespace, "pid": specs.PIDNamespace,
 }
 
 // process describes the container's first process, which never executes
@@ -106,17 +121,29 @@ func env(image Image) []string {
 }
 
 // systemMounts are the host's, not fresh ones: a fresh /proc would show what
-// the host's hidepid option hides.
-func systemMounts() []specs.Mount {
-	return []specs.Mount{
-		Bind("/proc", "/proc", "noexec"),
-		Bind("/sys", "/sys", "noexec", "ro"),
+// the host's hidepid option hides. Those that show a namespace of the container
+// are fresh.
+func systemMounts(r request.Request) []specs.Mount {
+	fresh := func(kind, at string, options ...string) specs.Mount {
+		return specs.Mount{Destination: at, Type: kind, Source: kind, Options: append(options, "nosuid", "nodev", "noexec")}
 	}
+	proc, sys := Bind("/proc", "/proc", "noexec"), Bind("/sys", "/sys", "noexec", "ro")
+	if r.Unshares("pid") {
+		proc = fresh("proc", "/proc")
+	}
+	if r.Unshares("net") {
+		sys = fresh("sysfs", "/sys", "ro")
+	}
+	mounts := []specs.Mount{proc, sys}
+	if r.Unshares("ipc") {
+		mounts = append(mounts, fresh("mqueue", "/dev/mqueue"))
+	}
+	return mounts
 }
 
 // SystemMount tells whether the mount is one that libcontainer makes.
 func SystemMount(m specs.Mount) bool {
-	return slices.ContainsFunc(systemMounts(), func(s specs.Mount) bool { return s.Destination == m.Destination })
+	return m.Destination == "/proc" || m.Destination == "/sys" || m.Type == "mqueue"
 }
 
 // Launcher is where the program is that Slurm executes in front of the command
@@ -127,7 +154,7 @@ func launcher(r request.Request, image Image) []specs.Mount {
 	if !r.NeedsLauncher(image.Entrypoint) {
 		return nil
 	}
-	return []specs.Mount{Bind(filepath.Join(config.Prefix, "libexec/brolga/brolga-launch"), Launcher, "ro")}
+	return []specs.Mount{Bind(config.LauncherPath(), Launcher, "ro")}
 }
 
 func mounts(r request.Request, user identity.User) []specs.Mount {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -55,7 +56,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	if uint32(os.Geteuid()) != owner.UID {
 		return fault.WithHint(fmt.Errorf("convert %s: not the store owner, %s", r, conf.StoreOwner), "this is called where an image is used; there is no need to call it")
 	}
-	if err := confine(); err != nil {
+	if err := confine(conf.Convert); err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
 	if err := convert(ctx, conf, store.NewTiers(conf.Store, owner), r, *user, fs.Arg(1)); err != nil {
@@ -66,12 +67,14 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 
 // confine gives up what a conversion does not need, before it reads what a user
 // wrote.
-func confine() error {
+func confine(limits config.Convert) error {
+	debug.SetMemoryLimit(int64(limits.Memory) / 4 * 3) // before the kernel does it
 	return errors.Join(
 		inAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0),
 		inAllThreads(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 5),
 		lower(unix.RLIMIT_CORE, 0),
-		lower(unix.RLIMIT_FSIZE, uint64(squash.DefaultLimits.Unpacked)),
+		lower(unix.RLIMIT_FSIZE, uint64(limits.Squashfs)),
+		lower(unix.RLIMIT_DATA, uint64(limits.Memory)),
 	)
 }
 
@@ -142,7 +145,7 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in squash
 		return err
 	}
 	defer draft.Discard()
-	kept, err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, squash.DefaultLimits)
+	kept, err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, conf.Convert)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ var checks = []func(Config) error{
 	checkWorkdir,
 	checkTmpfsSize,
 	checkPullTimeout,
+	checkConvert,
 	checkDevices,
 	checkRegistries,
 }
@@ -120,6 +121,30 @@ func checkPullTimeout(c Config) error {
 	}
 	return nil
 }
+
+func checkConvert(c Config) error {
+	var errs []error
+	for _, limit := range []struct {
+		key   string
+		value int64
+	}{
+		{"timeout", int64(c.Convert.Timeout)},
+		{"unpacked", int64(c.Convert.Unpacked)},
+		{"squashfs", int64(c.Convert.Squashfs)},
+		{"files", c.Convert.Files},
+	} {
+		if limit.value <= 0 {
+			errs = append(errs, fmt.Errorf("convert.%s: want more than zero", limit.key))
+		}
+	}
+	if c.Convert.Memory < minMemory {
+		errs = append(errs, fmt.Errorf("convert.memory = %q: want %s or more", c.Convert.Memory, Size(minMemory)))
+	}
+	return errors.Join(errs...)
+}
+
+// minMemory is what converting an image takes, whatever is in it.
+const minMemory = 1 << 30
 
 func checkDevices(c Config) error {
 	var errs []error

@@ -70,8 +70,26 @@ type Config struct {
 	PullTimeout Duration `toml:"pull_timeout"`
 	// Registries has what the site says of single registries.
 	Registries Registries `toml:"registry"`
+	// Convert limits the conversion of an image.
+	Convert Convert `toml:"convert"`
 	// Container has the settings of the container itself.
 	Container Container `toml:"container"`
+}
+
+// Convert is the part of [Config] that keeps an image, which anyone may have
+// made, from using up a node or the store.
+type Convert struct {
+	// Timeout is the longest time for one conversion.
+	Timeout Duration `toml:"timeout"`
+	// Memory limits each of the two processes of a conversion, and by half of it
+	// what names and attributes of files take.
+	Memory Size `toml:"memory"`
+	// Unpacked is how large all layers together may be, decompressed.
+	Unpacked Size `toml:"unpacked"`
+	// Squashfs is how large the result may be.
+	Squashfs Size `toml:"squashfs"`
+	// Files is how many files all layers together may have.
+	Files int64 `toml:"files"`
 }
 
 // Container is the part of [Config] that decides how a container looks when
@@ -195,6 +213,13 @@ func Default() Config {
 		Client:        filepath.Join(Prefix, "bin/brolga"),
 		Tar2sqfs:      "/usr/bin/tar2sqfs",
 		PullTimeout:   Duration(time.Hour),
+		Convert: Convert{
+			Timeout:  Duration(time.Hour),
+			Memory:   2 << 30,
+			Unpacked: 512 << 30,
+			Squashfs: 256 << 30,
+			Files:    2_000_000,
+		},
 		Container: Container{
 			Writable:  true,
 			MountHome: true,

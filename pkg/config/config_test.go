@@ -87,6 +87,7 @@ func TestParse(t *testing.T) {
 		{in: "[[registry]]\nname = 'a.example'\nmirrors = ['m.example/a']\nca = '/a.pem'\nparallel = 2\n[[registry]]\nname = 'b.example'\nblocked = 'no'", change: func(c *Config) {
 			c.Registries = Registries{{Name: "a.example", Mirrors: []string{"m.example/a"}, CA: "/a.pem", Parallel: 2}, {Name: "b.example", Blocked: "no"}}
 		}},
+		{in: "[convert]\nmemory = '3g'\nsquashfs = '5m'", change: func(c *Config) { c.Convert.Memory, c.Convert.Squashfs = 3<<30, 5<<20 }},
 		{in: "[container]\nworkdir = 'image'", change: func(c *Config) { c.Container.Workdir = "image" }},
 		{in: "[container]\ntmpfs_size = '512M'", change: func(c *Config) { c.Container.TmpfsSize = "512M" }},
 		{in: "container.mounts = ['/scratch', '/a:/b:ro']", change: func(c *Config) { c.Container.Mounts = []string{"/scratch", "/a:/b:ro"} }},
@@ -158,6 +159,11 @@ func TestCheck(t *testing.T) {
 		{"tmpfs_size without number", func(c *Config) { c.Container.TmpfsSize = "%" }, `container.tmpfs_size = "%": want a size such as 2g or 25%`},
 		{"tmpfs_size with options", func(c *Config) { c.Container.TmpfsSize = "1g,mode=7777" }, `container.tmpfs_size = "1g,mode=7777": want a size such as 2g or 25%`},
 		{"pull_timeout", func(c *Config) { c.PullTimeout = 0 }, "pull_timeout: want more than zero"},
+		{"convert.timeout", func(c *Config) { c.Convert.Timeout = 0 }, "convert.timeout: want more than zero"},
+		{"convert.memory", func(c *Config) { c.Convert.Memory = 512 << 20 }, `convert.memory = "512m": want 1g or more`},
+		{"convert.files", func(c *Config) { c.Convert.Files = 0 }, "convert.files: want more than zero"},
+		{"convert.unpacked", func(c *Config) { c.Convert.Unpacked = 0 }, "convert.unpacked: want more than zero"},
+		{"convert.squashfs", func(c *Config) { c.Convert.Squashfs = 0 }, "convert.squashfs: want more than zero"},
 		{"device elsewhere", func(c *Config) { c.Container.Devices = []string{"/etc/*"} }, `container.devices: "/etc/*": want a pattern below /dev`},
 		{"device that climbs", func(c *Config) { c.Container.Devices = []string{"/dev/../etc/*"} }, `container.devices: "/dev/../etc/*": want a pattern below /dev`},
 		{"all devices", func(c *Config) { c.Container.Devices = []string{"/dev"} }, `container.devices: "/dev": want a pattern below /dev`},

@@ -67,7 +67,7 @@ func TestReadOnceIsEnough(t *testing.T) {
 			}
 			w := newWriter("", "", 0)
 			w.tar = tar.NewWriter(io.Discard)
-			if _, err := w.readOnce(t.Context(), in.layers(conf), DefaultLimits); err != tt.want {
+			if _, err := w.readOnce(t.Context(), in.layers(conf), limits); err != tt.want {
 				t.Errorf("readOnce = %v; want %v", err, tt.want)
 			}
 		})

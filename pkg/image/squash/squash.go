@@ -31,6 +31,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
@@ -42,21 +44,15 @@ type Input struct {
 	Layers   []*os.File
 }
 
-// Limits keep an image from using up a node.
-type Limits struct {
-	Unpacked int64 // bytes in all layers, uncompressed
-	Entries  int64 // files in all layers
-	Names    int64 // bytes of names and attributes in all layers
-}
-
-// DefaultLimits are far above the largest images in use.
-var DefaultLimits = Limits{Unpacked: 512 << 30, Entries: 5_000_000, Names: 512 << 20}
-
 // These were measured: docs/decisions/0002-tar2sqfs.md.
 const (
 	zstdLevel = "3"
 	blockSize = "131072"
 )
+
+// maxJobs is how many threads compress. More are idle, because decompression
+// takes longer than a few of them, and each takes memory.
+const maxJobs = 8
 
 // maxParallel is how many layers are decompressed at once; each can take
 // maxWindow of memory.
@@ -65,11 +61,17 @@ const maxParallel = 3
 // Convert writes the image to a new file, out, with the program tar2sqfs, and
 // returns the content of the files that every container start reads. After an
 // error there is no file. The error names the layer that is to blame, if one is.
-func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits Limits) (Kept, error) {
+//
+// Memory of tar2sqfs and the size of out are limited by the resource limits of this
+// process, which are the caller's to set.
+func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits config.Convert) (Kept, error) {
 	conf, err := readConfig(in)
 	if err != nil {
 		return nil, err
 	}
+	timeout := time.Duration(limits.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fault.WithHint(fmt.Errorf("not done after %s", timeout), raise("timeout")))
+	defer cancel()
 	layers := in.layers(conf)
 	w := newWriter(out, tar2sqfs, conf.time())
 	var t *tree

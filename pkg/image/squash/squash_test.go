@@ -24,11 +24,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
 const tar2sqfs = "/usr/bin/tar2sqfs"
+
+var limits = config.Default().Convert
 
 // member is a file of a layer.
 type member struct {
@@ -143,7 +146,7 @@ func convert(t testing.TB, in Input) (string, error) {
 		t.Skip("needs tar2sqfs")
 	}
 	out := filepath.Join(t.TempDir(), "out.squashfs")
-	_, err := Convert(t.Context(), in, out, tar2sqfs, DefaultLimits)
+	_, err := Convert(t.Context(), in, out, tar2sqfs, limits)
 	return out, err
 }
 
@@ -585,7 +588,7 @@ func TestConvertNoticesAChange(t *testing.T) {
 	layers := in.layers(conf)
 	var odd *tree
 	err = w.run(t.Context(), func(ctx context.Context) error {
-		odd, err = w.readOnce(ctx, layers, DefaultLimits)
+		odd, err = w.readOnce(ctx, layers, limits)
 		return err
 	})
 	if !errors.Is(err, errOdd) {
@@ -600,20 +603,32 @@ func TestConvertNoticesAChange(t *testing.T) {
 	}
 }
 
+// TestConvertLimits exceeds each limit. The errors name the site's setting.
 func TestConvertLimits(t *testing.T) {
 	for _, tt := range []struct {
-		limits Limits
-		err    string
+		name    string
+		change  func(*config.Convert)
+		members []member
+		err     string
+		setting string // that the hint names
 	}{
-		{Limits{Unpacked: 1 << 20, Entries: 2, Names: 1 << 20}, "more files than the limit"},
-		{Limits{Unpacked: 4096, Entries: 100, Names: 1 << 20}, "more data than the limit"},
-		{Limits{Unpacked: 1 << 20, Entries: 100, Names: 2}, "more names and attributes than the limit"},
+		{"time", func(c *config.Convert) { c.Timeout = 1 }, []member{regular("a", "1")}, "not done after 1ns", "convert.timeout"},
+		{"files", func(c *config.Convert) { c.Files = 2 }, []member{regular("a", ""), dir("b"), regular("c", "")}, "more files than the site allows", "convert.files"},
+		{"data", func(c *config.Convert) { c.Unpacked = 8192 }, []member{regular("a", strings.Repeat("0", 8192))}, "more data than the site allows", "convert.unpacked"},
+		{"data that upper layers hide", func(c *config.Convert) { c.Unpacked = 8192 }, []member{regular(".wh.a", strings.Repeat("0", 8192))}, "more data than the site allows", "convert.unpacked"},
+		{"names", func(c *config.Convert) { c.Memory = 2 * 3 * (entryMemory + 100) }, []member{regular("a", ""), regular("b", ""), symlink("c", strings.Repeat("x", 500))}, "more names and attributes than the site allows", "convert.memory"},
 	} {
-		t.Run(tt.err, func(t *testing.T) {
-			in := input(t, [][]byte{tarOf(t, []member{regular("a", strings.Repeat("0", 8192)), regular("b", "2"), regular("c", "3")})}, gzipped)
-			_, err := Convert(t.Context(), in, filepath.Join(t.TempDir(), "out"), tar2sqfs, tt.limits)
-			if err == nil || !strings.Contains(err.Error(), tt.err) {
-				t.Errorf("Convert = %v; want an error with %q", err, tt.err)
+		t.Run(tt.name, func(t *testing.T) {
+			in := input(t, [][]byte{tarOf(t, tt.members), tarOf(t, nil)}, zstandard, gzipped)
+			small := limits
+			tt.change(&small)
+			out := filepath.Join(t.TempDir(), "out")
+			_, err := Convert(t.Context(), in, out, tar2sqfs, small)
+			if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(fault.Hint(err), tt.setting) {
+				t.Errorf("Convert = %v (hint: %s); want an error with %q and a hint with %s", err, fault.Hint(err), tt.err, tt.setting)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("a file was written")
 			}
 		})
 	}
@@ -623,7 +638,7 @@ func TestConvertStops(t *testing.T) {
 	in := input(t, [][]byte{tarOf(t, []member{regular("a", "1")})})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), tar2sqfs, DefaultLimits); !errors.Is(err, context.Canceled) {
+	if _, err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), tar2sqfs, limits); !errors.Is(err, context.Canceled) {
 		t.Errorf("Convert = %v; want %v", err, context.Canceled)
 	}
 }
@@ -643,7 +658,7 @@ func TestConvertNoSpace(t *testing.T) {
 		noise[i] = byte(x >> 24)
 	}
 	in := input(t, [][]byte{tarOf(t, []member{regular("a", string(noise))})})
-	_, err := Convert(t.Context(), in, filepath.Join(dir, "out"), tar2sqfs, DefaultLimits)
+	_, err := Convert(t.Context(), in, filepath.Join(dir, "out"), tar2sqfs, limits)
 	if want := "no space left in the store " + dir; err == nil || err.Error() != want || fault.Hint(err) == "" {
 		t.Errorf("Convert = %v; want %q with a hint", err, want)
 	}

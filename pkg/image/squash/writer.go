@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
@@ -84,7 +85,7 @@ func (w *writer) pipe(ctx context.Context, feed func(context.Context) error) err
 		Path: w.tar2sqfs,
 		Args: []string{
 			"--compressor", "zstd", "--comp-extra", "level=" + zstdLevel, "--block-size", blockSize,
-			"--num-jobs", strconv.Itoa(runtime.GOMAXPROCS(0)), "--no-skip", "--quiet", w.out,
+			"--num-jobs", strconv.Itoa(min(runtime.GOMAXPROCS(0), maxJobs)), "--no-skip", "--quiet", w.out,
 		},
 		Env:   []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(w.created, 10)},
 		Stdin: in,
@@ -101,7 +102,14 @@ func (w *writer) pipe(ctx context.Context, feed func(context.Context) error) err
 // write, into what the reader needs to know.
 func explain(err error, dir string) error {
 	var ce *command.Error
-	if !errors.As(err, &ce) || !strings.Contains(ce.Stderr, "I/O error") {
+	switch {
+	case !errors.As(err, &ce):
+		return err
+	case strings.Contains(ce.State, unix.SIGXFSZ.String()):
+		return overLimit("data", "squashfs")
+	case strings.Contains(ce.Stderr, "out of memory"):
+		return overLimit("names and attributes", "memory")
+	case !strings.Contains(ce.Stderr, "I/O error"):
 		return err
 	}
 	var st unix.Statfs_t
@@ -115,12 +123,8 @@ func explain(err error, dir string) error {
 // readOnce reads all layers, the uppermost first, writes the content of files and
 // returns the tree of the image. If files of the tree are missing in what was
 // written, or others are there, it also returns errOdd.
-func (w *writer) readOnce(ctx context.Context, layers []*layer, limits Limits) (*tree, error) {
-	left := &budget{}
-	left.bytes.Store(limits.Unpacked)
-	left.entries.Store(limits.Entries)
-	left.names.Store(limits.Names)
-
+func (w *writer) readOnce(ctx context.Context, layers []*layer, limits config.Convert) (*tree, error) {
+	left := newBudget(limits)
 	streams := make([]*stream, len(layers))
 	defer func() {
 		for _, s := range streams {

@@ -218,6 +218,9 @@ func readMeta(raw []byte, r ref.Ref) (store.Meta, error) {
 			return store.Meta{}, errors.New("read configuration: a zero byte in the environment or command")
 		}
 	}
+	if r.Tag != "" {
+		r.Digest = "" // the job's, of an index perhaps; the image has its own
+	}
 	return store.Meta{
 		Name:     r.String(),
 		Platform: doc.Platform.String(),

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/user"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,15 +27,20 @@ type listed struct {
 	Digest    string    `json:"digest"`
 	Size      int64     `json:"size"` // of the compressed layers, or of the squashfs
 	Created   time.Time `json:"created"`
-	Store     bool      `json:"store"` // it is in the store
+	LastUsed  time.Time `json:"lastUsed"`       // to an hour or so
+	User      string    `json:"user,omitempty"` // who has it, or first wanted it in the store
+	Store     bool      `json:"store"`          // it is in the store
+	In        string    `json:"in,omitempty"`   // the directory of that store
 }
 
 // runImages lists the user's cached images, or, for root and the store owner,
-// those of the store.
+// those of the stores.
 func runImages(_ context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
 	asJSON := fs.Bool("json", false, "print JSON")
+	quiet := fs.Bool("quiet", false, "print digests alone")
+	fs.BoolVar(quiet, "q", false, "short for --quiet")
 	ofStore := fs.Bool("store", false, "list the store, as root or its owner")
 	if err := v.parse(fs, args, 0, 0); err != nil {
 		return err
@@ -42,29 +49,60 @@ func runImages(_ context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
-	list := listCache
+	list, print := listCache, printCache
 	if *ofStore {
-		list = listStore
+		list, print = listStore, printStore
 	}
 	all, err := list(conf)
-	if err != nil {
+	if err != nil && len(all) == 0 {
 		return err
 	}
-	if *asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(all)
+	switch {
+	case *asJSON:
+		return errors.Join(err, printJSON(all))
+	case *quiet:
+		for _, i := range all {
+			fmt.Println(i.Digest)
+		}
+		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "REFERENCE\tDIGEST\tSIZE\tCREATED\tSTORE")
+	print(w, all)
+	return errors.Join(err, w.Flush())
+}
+
+func printCache(w io.Writer, all []listed) {
+	fmt.Fprintln(w, "REFERENCE\tDIGEST\tSIZE\tCREATED\tLAST USED\tSTORE")
 	for _, i := range all {
 		in := "no"
 		if i.Store {
 			in = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%.19s\t%d MiB\t%s\t%s\n", i.Reference, i.Digest, (i.Size+1<<19)>>20, i.Created.Local().Format("2006-01-02 15:04"), in)
+		fmt.Fprintf(w, "%s\t%.19s\t%s\t%s\t%s\t%s\n", i.Reference, i.Digest, mebibytes(i.Size), minute(i.Created), minute(i.LastUsed), in)
 	}
-	return w.Flush()
+}
+
+func printStore(w io.Writer, all []listed) {
+	fmt.Fprintln(w, "REFERENCE\tDIGEST\tSIZE\tCREATED\tLAST USED\tWHO\tIN")
+	for _, i := range all {
+		fmt.Fprintf(w, "%s\t%.19s\t%s\t%s\t%s\t%s\t%s\n", i.Reference, i.Digest, mebibytes(i.Size), minute(i.Created), minute(i.LastUsed), i.User, i.In)
+	}
+}
+
+func printJSON(v any) error {
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<19)>>20) }
+
+// minute prints a time for people; "-" if there is none.
+func minute(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04")
 }
 
 func listStore(conf config.Config) ([]listed, error) {
@@ -78,7 +116,7 @@ func listStore(conf config.Config) ([]listed, error) {
 		metas, err := st.List()
 		errs = append(errs, err)
 		for _, m := range metas {
-			all = append(all, listed{m.Name, m.Digest, m.Size, m.Created, true})
+			all = append(all, listed{printable(m.Name), m.Digest, m.Size, m.Created, m.Used, printable(m.User), true, st.Dir()})
 		}
 	}
 	return all, errors.Join(errs...)
@@ -86,6 +124,10 @@ func listStore(conf config.Config) ([]listed, error) {
 
 func listCache(conf config.Config) ([]listed, error) {
 	all := []listed{}
+	u, err := user.Current()
+	if err != nil {
+		return nil, fmt.Errorf("find out who calls: %w", err)
+	}
 	dir, err := cacheDir(conf)
 	if err != nil {
 		return nil, err
@@ -103,7 +145,7 @@ func listCache(conf config.Config) ([]listed, error) {
 	}
 	st := store.NewTiers(conf.Store, identity.User{})
 	for _, d := range index.Manifests {
-		i := listed{Reference: printable(d.Annotations[layout.RefName]), Digest: d.Digest}
+		i := listed{Reference: printable(d.Annotations[layout.RefName]), Digest: d.Digest, LastUsed: l.Used(d), User: u.Username}
 		if m, err := l.Manifest(d.Digest, layout.Host()); err == nil {
 			for _, b := range m.Layers {
 				i.Size += b.Size

@@ -20,10 +20,10 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
-// Exit statuses.
+// Exit statuses. docs/images.md has them for users.
 const (
 	exitOK      = 0
-	exitFailure = 1 // the error was printed
+	exitFailure = 1 // the error was printed; also of verify, when it found damage
 	exitUsage   = 2 // the command line was wrong
 )
 
@@ -42,8 +42,11 @@ func verbs() []verb {
 		{"pull", "[--quiet] IMAGE", "fetch an image into your cache", runPull},
 		{"login", "[--username USER] REGISTRY", "keep a password for a registry", runLogin},
 		{"logout", "REGISTRY", "remove what is kept for a registry", runLogout},
-		{"images", "[--json] [--store]", "list the images in your cache, or in the store", runImages},
-		{"rmi", "[--store] IMAGE...", "remove images from your cache, or from the store", runRmi},
+		{"images", "[--json] [--quiet] [--store]", "list the images in your cache, or in the store", runImages},
+		{"inspect", "[--json] [--store] IMAGE", "show an image's configuration, layers and history", runInspect},
+		{"rmi", "[--force] [--store] IMAGE...", "remove images from your cache, or from the store", runRmi},
+		{"gc", "[OPTION...]", "remove images that were not used, from your cache or the store", runGC},
+		{"verify", "[--repair] [--store] [IMAGE...]", "compare images with their digests", runVerify},
 		{"version", "", "print the version", runVersion},
 		{"help", "", "print this text", runHelp},
 		{"convert", "", "", runConvert}, // internal: see convert.go
@@ -133,7 +136,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "usage: brolga COMMAND [ARGUMENT...]\n\n")
 	for _, v := range verbs() {
 		if v.usage != "" {
-			fmt.Fprintf(w, "  %-8s %-28s %s\n", v.name, v.args, v.usage)
+			fmt.Fprintf(w, "  %-8s %-32s %s\n", v.name, v.args, v.usage)
 		}
 	}
 	fmt.Fprint(w, "\n\"brolga COMMAND --help\" lists the options of a command.\n")

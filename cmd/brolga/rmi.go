@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
+	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
@@ -21,6 +23,8 @@ func runRmi(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
 	ofStore := fs.Bool("store", false, "remove from the store, as root or its owner")
+	force := fs.Bool("force", false, "an image that is not there is no error")
+	fs.BoolVar(force, "f", false, "short for --force")
 	if err := v.parse(fs, args, 1, math.MaxInt); err != nil {
 		return err
 	}
@@ -34,17 +38,24 @@ func runRmi(ctx context.Context, v verb, args []string) error {
 	}
 	var errs []error
 	for _, name := range fs.Args() {
-		if err := remove(ctx, conf, name); err != nil {
+		err := remove(ctx, conf, name)
+		if *force && (errors.Is(err, layout.ErrNotFound) || errors.Is(err, store.ErrNotFound)) {
+			continue
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", printable(name), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// partOfDigest is a digest, or as much of its beginning as brolga images prints.
+var partOfDigest = regexp.MustCompile(`^sha256:[0-9a-f]{12,64}$`)
+
 // matcher returns a function that says whether name means an image.
 func matcher(name string) (func(reference, digest string) bool, error) {
-	if ref.IsDigest(name) {
-		return func(_, digest string) bool { return digest == name }, nil
+	if partOfDigest.MatchString(name) {
+		return func(_, digest string) bool { return strings.HasPrefix(digest, name) }, nil
 	}
 	r, err := ref.Parse(name)
 	if err != nil {

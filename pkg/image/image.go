@@ -160,7 +160,9 @@ func (g *getter) present() (top string, m layout.Manifest, err error) {
 		if top, err = l.Resolve(g.ref); err != nil {
 			return err
 		}
-		m, err = l.Manifest(top, layout.Host())
+		if m, err = l.Manifest(top, layout.Host()); err == nil {
+			l.Touch(top)
+		}
 		return err
 	})
 	return top, m, err

@@ -17,6 +17,7 @@ package layout
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -213,6 +214,66 @@ func (l *Layout) Complete(m Manifest) bool {
 		}
 	}
 	return true
+}
+
+// Verify reads the image that has the digest, of its index or manifest, for this
+// platform, and compares what the layout has of it with the digests. It returns
+// the digests of the blobs that differ. Layers that are not there may be in the
+// store, and are no error.
+func (l *Layout) Verify(ctx context.Context, digest string) (damaged []string, err error) {
+	if _, err := l.ReadBlob(digest, MaxManifest); err != nil {
+		return []string{digest}, err
+	}
+	m, err := l.Manifest(digest, Host())
+	if err != nil {
+		return nil, err // an index, whose digest is right
+	}
+	var errs []error
+	for _, d := range m.Blobs() {
+		err := l.verifyBlob(ctx, d)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			damaged = append(damaged, d.Digest)
+			errs = append(errs, err)
+		}
+	}
+	return damaged, errors.Join(errs...)
+}
+
+func (l *Layout) verifyBlob(ctx context.Context, d Descriptor) error {
+	f, err := l.Blob(d.Digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	for err == nil && ctx.Err() == nil {
+		_, err = io.CopyN(sum, f, 16<<20)
+	}
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); got != d.Digest {
+		return fmt.Errorf("blob %s: the content has digest %s", d.Digest, got)
+	}
+	return nil
+}
+
+// RemoveBlobs removes blobs, which another pull fetches again.
+func (l *Layout) RemoveBlobs(digests []string) error {
+	var errs []error
+	for _, digest := range digests {
+		path, err := l.BlobPath(digest)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Digest returns the digest of content.

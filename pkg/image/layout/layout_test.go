@@ -7,12 +7,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -275,4 +277,144 @@ func TestPrune(t *testing.T) {
 	if index, err := l.Index(); err != nil || index.Find("a") != nil || index.Find("b") == nil {
 		t.Errorf("the index is %+v, %v; want b alone", index, err)
 	}
+}
+
+// TestCollect removes the images that were not used for the longest time, with
+// the blobs that no other has, and what is nobody's.
+func TestCollect(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		l    expire.Limits
+		gone []string
+	}{
+		{"no limit", expire.Limits{MaxSize: -1}, nil},
+		{"age", expire.Limits{MaxSize: -1, Unused: 60 * time.Hour}, []string{"c", "a"}},
+		{"size", expire.Limits{MaxSize: 9000}, []string{"c"}},
+		{"size of what is old", expire.Limits{MaxSize: 0, Unused: 80 * time.Hour}, []string{"c"}},
+		{"all", expire.Limits{MaxSize: 0}, []string{"c", "a", "b"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, dry := range []bool{true, false} {
+				l := newLayout(t)
+				images := map[string]Manifest{}
+				for name, hours := range map[string]int{"a": 75, "b": 25, "c": 100} {
+					images[name] = put(t, l, name, strings.Repeat(name, 4000))
+					old(t, l, images[name].Digest, hours)
+				}
+				nobodys, err := l.PutBlob([]byte("nobody's"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				old(t, l, nobodys, 48)
+				tt.l.DryRun = dry
+				var told []string
+				err = l.Collect(t.Context(), tt.l, func(r expire.Removed) {
+					if r.What == "image" {
+						told = append(told, r.Name)
+						if r.Size < 4000 {
+							t.Errorf("image %s frees %d bytes; want its layer and more", r.Name, r.Size)
+						}
+					}
+				})
+				if err != nil || !slices.Equal(told, tt.gone) {
+					t.Fatalf("dry %v: told %q, %v; want %q", dry, told, err, tt.gone)
+				}
+				index, err := l.Index()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for name, m := range images {
+					gone := slices.Contains(tt.gone, name) && !dry
+					if l.Complete(m) == gone || (index.Find(name) == nil) != gone {
+						t.Errorf("dry %v: image %s: complete %v, in the index %v", dry, name, l.Complete(m), index.Find(name) != nil)
+					}
+				}
+				if _, err := l.Stat(nobodys); (err == nil) != dry {
+					t.Errorf("dry %v: an old blob of no image: %v", dry, err)
+				}
+			}
+		})
+	}
+}
+
+// old makes a blob look as if it was last used so many hours ago.
+func old(t *testing.T, l *Layout, digest string, hours int) {
+	t.Helper()
+	path, err := l.BlobPath(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-time.Duration(hours) * time.Hour)
+	if err := os.Chtimes(path, at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTouch(t *testing.T) {
+	l := newLayout(t)
+	d := Descriptor{Digest: put(t, l, "a", "layer").Digest}
+	for _, tt := range []struct {
+		hours   int
+		touched bool
+	}{{0, false}, {2, true}} {
+		old(t, l, d.Digest, tt.hours)
+		before := l.Used(d)
+		l.Touch(d.Digest)
+		if got := !l.Used(d).Equal(before); got != tt.touched {
+			t.Errorf("Touch after %d hours wrote: %v; want %v", tt.hours, got, tt.touched)
+		}
+	}
+	d.Annotations = map[string]string{PulledAt: "2100-01-01T00:00:00Z"}
+	if got := l.Used(d); got.Year() != 2100 {
+		t.Errorf("Used = %v; want the later time of the pull", got)
+	}
+}
+
+// TestVerify finds damage by name, and takes what the store may have for no
+// damage.
+func TestVerify(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		spoil   func(l *Layout, m Manifest) error
+		damaged func(m Manifest) string // "" if nothing is
+	}{
+		{"good", func(*Layout, Manifest) error { return nil }, nil},
+		{"no layer", func(l *Layout, m Manifest) error { return l.RemoveBlobs([]string{m.Layers[0].Digest}) }, nil},
+		{"layer", func(l *Layout, m Manifest) error { return spoil(l, m.Layers[0].Digest) }, func(m Manifest) string { return m.Layers[0].Digest }},
+		{"configuration", func(l *Layout, m Manifest) error { return spoil(l, m.Config.Digest) }, func(m Manifest) string { return m.Config.Digest }},
+		{"manifest", func(l *Layout, m Manifest) error { return spoil(l, m.Digest) }, func(m Manifest) string { return m.Digest }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLayout(t)
+			m := put(t, l, "a", "layer")
+			if err := tt.spoil(l, m); err != nil {
+				t.Fatal(err)
+			}
+			damaged, err := l.Verify(t.Context(), m.Digest)
+			if tt.damaged == nil {
+				if err != nil || len(damaged) > 0 {
+					t.Errorf("Verify = %q, %v; want nothing", damaged, err)
+				}
+				return
+			}
+			want := tt.damaged(m)
+			if err == nil || !strings.Contains(err.Error(), want) || !slices.Equal(damaged, []string{want}) {
+				t.Fatalf("Verify = %q, %v; want %s", damaged, err, want)
+			}
+			if err := l.RemoveBlobs(damaged); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Stat(want); !errors.Is(err, ErrNotFound) {
+				t.Errorf("after RemoveBlobs the blob is there: %v", err)
+			}
+		})
+	}
+}
+
+func spoil(l *Layout, digest string) error {
+	path, err := l.BlobPath(digest)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte("spoilt"), 0o600)
 }

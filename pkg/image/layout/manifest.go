@@ -38,6 +38,10 @@ const Source = "io.github.brolga-hpc.source"
 // kind has no other layer.
 const TypeSquashfs = "application/vnd.brolga-hpc.image.layer.v1.squashfs"
 
+// PulledAt is the annotation in index.json that says when a registry last said
+// that the name means this digest.
+const PulledAt = "io.github.brolga-hpc.pulled"
+
 const (
 	maxNesting = 3
 	maxLayers  = 1000

@@ -12,18 +12,25 @@ import (
 	"slices"
 	"time"
 
-	"github.com/brolga-hpc/brolga/pkg/image/ref"
-)
+	"golang.org/x/sys/unix"
 
-// pruneAge is how old a blob must be to be removed although no image refers to
-// it: a pull stores blobs before it names the image.
-const pruneAge = 24 * time.Hour
+	"github.com/brolga-hpc/brolga/pkg/image/expire"
+	"github.com/brolga-hpc/brolga/pkg/image/lease"
+)
 
 // Prune removes the images for which gone returns true from the index, and the
 // blobs that no image refers to any more.
 func (l *Layout) Prune(ctx context.Context, gone func(Descriptor) bool) error {
-	var kept, removed []Descriptor
-	err := l.Update(ctx, func(x *Index) {
+	kept, removed, err := l.forget(ctx, gone)
+	if err != nil || len(removed) == 0 {
+		return err
+	}
+	return l.sweep(l.reachAll(kept), l.reachAll(removed), func(expire.Removed) {}, false)
+}
+
+// forget removes images from the index.
+func (l *Layout) forget(ctx context.Context, gone func(Descriptor) bool) (kept, removed []Descriptor, err error) {
+	err = l.Update(ctx, func(x *Index) {
 		x.Manifests = slices.DeleteFunc(x.Manifests, func(d Descriptor) bool {
 			if gone(d) {
 				removed = append(removed, d)
@@ -33,18 +40,99 @@ func (l *Layout) Prune(ctx context.Context, gone func(Descriptor) bool) error {
 		})
 		kept = x.Manifests
 	})
-	if err != nil || len(removed) == 0 {
-		return err
+	return kept, removed, err
+}
+
+// Collect removes the images that were not used for the longest time, as limits
+// says, and what pulls that were killed have left. It tells of each what was
+// removed.
+func (l *Layout) Collect(ctx context.Context, limits expire.Limits, tell func(expire.Removed)) error {
+	index, err := l.Index()
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("collect garbage: %w", err)
 	}
-	keep := map[string]bool{}
-	for _, d := range kept {
-		l.reach(d.Digest, keep)
+	sizes, err := l.sizes()
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
 	}
-	drop := map[string]bool{}
-	for _, d := range removed {
-		l.reach(d.Digest, drop)
+	kept := slices.Clone(index.Manifests)
+	slices.SortStableFunc(kept, func(a, b Descriptor) int { return l.Used(a).Compare(l.Used(b)) })
+	var gone []Descriptor
+	for total := sum(sizes); len(kept) > 0 && !limits.Keep(total, l.Used(kept[0])); {
+		d := kept[0]
+		gone, kept = append(gone, d), kept[1:]
+		left := sum(sizes) - sumOf(sizes, l.reachAll(gone), l.reachAll(kept))
+		tell(expire.Removed{What: "image", Name: d.Annotations[RefName], Size: total - left})
+		total = left
 	}
-	return l.sweep(keep, drop)
+	if len(gone) > 0 && !limits.DryRun {
+		isGone := func(d Descriptor) bool {
+			return slices.ContainsFunc(gone, func(g Descriptor) bool {
+				return g.Digest == d.Digest && g.Annotations[RefName] == d.Annotations[RefName]
+			})
+		}
+		if kept, _, err = l.forget(ctx, isGone); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		l.sweep(l.reachAll(kept), l.reachAll(gone), tell, limits.DryRun),
+		l.removeLeases(tell, limits.DryRun),
+	)
+}
+
+// sizes returns those of all blobs.
+func (l *Layout) sizes() (map[string]int64, error) {
+	entries, err := os.ReadDir(l.path("blobs", "sha256"))
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			sizes["sha256:"+e.Name()] = info.Size()
+		}
+	}
+	return sizes, nil
+}
+
+func sum(sizes map[string]int64) (total int64) {
+	for _, n := range sizes {
+		total += n
+	}
+	return total
+}
+
+// sumOf adds up what is in blobs and not in but.
+func sumOf(sizes map[string]int64, blobs, but map[string]bool) (total int64) {
+	for digest := range blobs {
+		if !but[digest] {
+			total += sizes[digest]
+		}
+	}
+	return total
+}
+
+// removeLeases removes the leases of processes that died.
+func (l *Layout) removeLeases(tell func(expire.Removed), dry bool) error {
+	left, err := lease.Left(l.path("lease"), time.Now().Add(-expire.LeftAge))
+	errs := []error{err}
+	for _, path := range left {
+		tell(expire.Removed{What: "lease of a process that ended", Name: filepath.Base(path)})
+		if !dry {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reachAll returns the blobs that the images need.
+func (l *Layout) reachAll(images []Descriptor) map[string]bool {
+	seen := map[string]bool{}
+	for _, d := range images {
+		l.reach(d.Digest, seen)
+	}
+	return seen
 }
 
 // reach adds to seen all blobs that the image with the given digest needs.
@@ -71,8 +159,9 @@ func (l *Layout) reach(digest string, seen map[string]bool) {
 	}
 }
 
-// sweep removes blobs that are in drop, or that are old and nobody's.
-func (l *Layout) sweep(keep, drop map[string]bool) error {
+// sweep removes blobs that are in drop, or that are old and nobody's. Of the
+// latter it tells.
+func (l *Layout) sweep(keep, drop map[string]bool, tell func(expire.Removed), dry bool) error {
 	entries, err := os.ReadDir(l.path("blobs", "sha256"))
 	if err != nil {
 		return fmt.Errorf("remove blobs: %w", err)
@@ -80,10 +169,17 @@ func (l *Layout) sweep(keep, drop map[string]bool) error {
 	var errs []error
 	for _, e := range entries {
 		digest := "sha256:" + e.Name()
-		if keep[digest] || (!drop[digest] && !isOld(e)) || (!ref.IsDigest(digest) && !isOld(e)) {
+		info, err := e.Info()
+		if keep[digest] || err != nil || !drop[digest] && time.Since(info.ModTime()) < expire.LeftAge {
 			continue
 		}
-		err := os.Remove(filepath.Join(l.path("blobs", "sha256"), e.Name()))
+		if !drop[digest] {
+			tell(expire.Removed{What: "part of no image", Name: e.Name(), Size: info.Size()})
+		}
+		if dry {
+			continue
+		}
+		err = os.Remove(filepath.Join(l.path("blobs", "sha256"), e.Name()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove blobs: %w", err))
 		}
@@ -91,7 +187,29 @@ func (l *Layout) sweep(keep, drop map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-func isOld(e fs.DirEntry) bool {
-	info, err := e.Info()
-	return err == nil && time.Since(info.ModTime()) > pruneAge
+// touchEvery is how exact the time of the last use is.
+const touchEvery = time.Hour
+
+// Used returns when an image was last run or pulled, to an hour or so.
+func (l *Layout) Used(d Descriptor) time.Time {
+	used, _ := time.Parse(time.RFC3339Nano, d.Annotations[PulledAt])
+	if path, err := l.BlobPath(d.Digest); err == nil {
+		if st, err := os.Lstat(path); err == nil && st.ModTime().After(used) {
+			used = st.ModTime()
+		}
+	}
+	return used
+}
+
+// Touch notes that the image with the digest, of its index or manifest, is used.
+// Where the cache cannot be written it is let be.
+func (l *Layout) Touch(digest string) {
+	path, err := l.BlobPath(digest)
+	if err != nil {
+		return
+	}
+	if st, err := os.Lstat(path); err == nil && time.Since(st.ModTime()).Abs() > touchEvery {
+		now := unix.Timespec{Nsec: unix.UTIME_NOW}
+		_ = unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW)
+	}
 }

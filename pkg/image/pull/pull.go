@@ -66,10 +66,6 @@ type Result struct {
 // checks is how many cached blobs are read at once.
 const checks = 4
 
-// pulledAt is the annotation in index.json that says when a registry last said
-// that the name means this digest.
-const pulledAt = "io.github.brolga-hpc.pulled"
-
 // Pull makes sure that the cache has the image o.Ref as the registry has it
 // now. A digest that the cache has needs no registry.
 func Pull(ctx context.Context, o Options) (Result, error) {
@@ -155,7 +151,7 @@ func (p *puller) stamp() string {
 		return ""
 	}
 	if d := index.Find(p.o.Ref.String()); d != nil {
-		return d.Annotations[pulledAt]
+		return d.Annotations[layout.PulledAt]
 	}
 	return ""
 }
@@ -344,8 +340,8 @@ func (p *puller) record(ctx context.Context, res Result) error {
 	d := p.top
 	d.Digest = res.Digest
 	d.Annotations = map[string]string{
-		layout.RefName: name,
-		pulledAt:       time.Now().UTC().Format(time.RFC3339Nano),
+		layout.RefName:  name,
+		layout.PulledAt: time.Now().UTC().Format(time.RFC3339Nano),
 	}
 	if d.MediaType == "" { // found by digest
 		d.MediaType = layout.TypeManifest

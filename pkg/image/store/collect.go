@@ -13,28 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
-
-// Limits say what [Store.Collect] removes. With both, an image goes only where
-// both allow it.
-type Limits struct {
-	MaxSize int64         // stop when the images are no larger; negative is no limit
-	Unused  time.Duration // only images that were not used for that long; 0 is all
-	DryRun  bool          // only say it
-}
-
-// Removed is something that [Store.Collect] has removed, or would remove.
-type Removed struct {
-	What string // such as "image" or "unfinished image"
-	Name string
-	Size int64
-}
-
-// leftAge is how old something unfinished is, by the clock of the file system,
-// when its owner cannot be alive any more.
-const leftAge = 24 * time.Hour
 
 // stored is a file of an image, or both.
 type stored struct {
@@ -47,7 +29,7 @@ type stored struct {
 // not used for the longest time, as l says: none that is in use on this node, and
 // none while another process produces or removes it. It tells of each what was
 // removed. It is for the store owner.
-func (s *Store) Collect(ctx context.Context, l Limits, tell func(Removed)) error {
+func (s *Store) Collect(ctx context.Context, l expire.Limits, tell func(expire.Removed)) error {
 	errs := []error{s.removeLeft(l, tell)}
 	images, parts, err := s.scan()
 	if err != nil {
@@ -63,8 +45,8 @@ func (s *Store) Collect(ctx context.Context, l Limits, tell func(Removed)) error
 	slices.SortFunc(images, func(a, b stored) int { return a.used.Compare(b.used) })
 	busy := attached()
 	for _, img := range images {
-		if l.MaxSize < 0 && l.Unused == 0 || l.MaxSize >= 0 && total <= l.MaxSize || time.Since(img.used) < l.Unused {
-			break // the others were used later
+		if l.Keep(total, img.used) {
+			break
 		}
 		if busy[img.hex] {
 			continue
@@ -92,11 +74,11 @@ func (s *Store) CollectSometimes(ctx context.Context, maxSize int64, unused time
 	if err := errors.Join(os.WriteFile(stamp, nil, 0o600), os.Chtimes(stamp, now, now)); err != nil {
 		return err
 	}
-	return s.Collect(ctx, Limits{MaxSize: maxSize, Unused: unused}, func(Removed) {})
+	return s.Collect(ctx, expire.Limits{MaxSize: maxSize, Unused: unused}, func(expire.Removed) {})
 }
 
 // collect removes an image, or what there is of it, unless someone has its lease.
-func (s *Store) collect(ctx context.Context, img stored, what string, l Limits, tell func(Removed)) error {
+func (s *Store) collect(ctx context.Context, img stored, what string, l expire.Limits, tell func(expire.Removed)) error {
 	if lease.Held(s.leasePath(img.hex)) {
 		return nil
 	}
@@ -105,7 +87,7 @@ func (s *Store) collect(ctx context.Context, img stored, what string, l Limits, 
 		name = meta.Name + "@" + name
 	}
 	if l.DryRun {
-		tell(Removed{what, name, img.size})
+		tell(expire.Removed{What: what, Name: name, Size: img.size})
 		return nil
 	}
 	held, err := lease.Acquire(ctx, s.leasePath(img.hex), lease.Options{})
@@ -119,7 +101,7 @@ func (s *Store) collect(ctx context.Context, img stored, what string, l Limits, 
 	if err := s.remove(img.hex); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	tell(Removed{what, name, img.size})
+	tell(expire.Removed{What: what, Name: name, Size: img.size})
 	return nil
 }
 
@@ -162,19 +144,19 @@ func (s *Store) scan() (images, parts []stored, err error) {
 }
 
 // removeLeft removes drafts and leases of processes that died.
-func (s *Store) removeLeft(l Limits, tell func(Removed)) error {
+func (s *Store) removeLeft(l expire.Limits, tell func(expire.Removed)) error {
 	now, err := s.now()
 	if err != nil {
 		return err
 	}
-	left, err := lease.Left(filepath.Join(s.dir, "lease"), now.Add(-leftAge))
+	left, err := lease.Left(filepath.Join(s.dir, "lease"), now.Add(-expire.LeftAge))
 	errs := []error{err}
 	for _, path := range left {
 		if !l.DryRun {
 			err = os.RemoveAll(path)
 		}
 		errs = append(errs, err)
-		tell(Removed{"lease of a process that ended", filepath.Base(path), 0})
+		tell(expire.Removed{What: "lease of a process that ended", Name: filepath.Base(path)})
 	}
 	drafts, _ := filepath.Glob(s.path(".tmp-*"))
 	formats, _ := filepath.Glob(filepath.Join(s.dir, ".tmp-*"))
@@ -182,7 +164,7 @@ func (s *Store) removeLeft(l Limits, tell func(Removed)) error {
 		st, err := os.Lstat(path)
 		of, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), ".tmp-"), "-")
 		isDead := ref.IsDigest("sha256:"+of) && !lease.Held(s.leasePath(of))
-		if err != nil || !isDead && now.Sub(st.ModTime()) < leftAge {
+		if err != nil || !isDead && now.Sub(st.ModTime()) < expire.LeftAge {
 			continue
 		}
 		if !l.DryRun {
@@ -192,7 +174,7 @@ func (s *Store) removeLeft(l Limits, tell func(Removed)) error {
 			errs = append(errs, err)
 			continue
 		}
-		tell(Removed{"unfinished image", filepath.Base(path), st.Size()})
+		tell(expire.Removed{What: "unfinished image", Name: filepath.Base(path), Size: st.Size()})
 	}
 	return errors.Join(errs...)
 }

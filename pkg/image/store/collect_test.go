@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/brolga-hpc/brolga/pkg/image/expire"
 )
 
 // numbered returns the digest number i.
@@ -38,16 +40,16 @@ func addUsed(t *testing.T, s *Store, i, hours int) {
 func TestCollect(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		l    Limits
+		l    expire.Limits
 		gone []int
 	}{
-		{"no limit", Limits{MaxSize: -1}, nil},
-		{"size", Limits{MaxSize: 2500}, []int{3, 1}},
-		{"just the size", Limits{MaxSize: 4000}, nil},
-		{"nothing fits", Limits{MaxSize: 0}, []int{3, 1, 4, 2}},
-		{"age", Limits{MaxSize: -1, Unused: 60 * time.Hour}, []int{3, 1}},
-		{"size of what is old", Limits{MaxSize: 0, Unused: 90 * time.Hour}, []int{3}},
-		{"age of what is too much", Limits{MaxSize: 3000, Unused: time.Hour}, []int{3}},
+		{"no limit", expire.Limits{MaxSize: -1}, nil},
+		{"size", expire.Limits{MaxSize: 2500}, []int{3, 1}},
+		{"just the size", expire.Limits{MaxSize: 4000}, nil},
+		{"nothing fits", expire.Limits{MaxSize: 0}, []int{3, 1, 4, 2}},
+		{"age", expire.Limits{MaxSize: -1, Unused: 60 * time.Hour}, []int{3, 1}},
+		{"size of what is old", expire.Limits{MaxSize: 0, Unused: 90 * time.Hour}, []int{3}},
+		{"age of what is too much", expire.Limits{MaxSize: 3000, Unused: time.Hour}, []int{3}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, dry := range []bool{true, false} {
@@ -59,13 +61,13 @@ func TestCollect(t *testing.T) {
 				}
 				tt.l.DryRun = dry
 				var told []string
-				err := s.Collect(t.Context(), tt.l, func(r Removed) { told = append(told, fmt.Sprint(r)) })
+				err := s.Collect(t.Context(), tt.l, func(r expire.Removed) { told = append(told, fmt.Sprint(r)) })
 				if err != nil {
 					t.Fatal(err)
 				}
 				var want []string
 				for _, i := range tt.gone {
-					want = append(want, fmt.Sprint(Removed{"image", "a@" + numbered(i), 1000}))
+					want = append(want, fmt.Sprint(expire.Removed{What: "image", Name: "a@" + numbered(i), Size: 1000}))
 				}
 				if !slices.Equal(told, want) {
 					t.Errorf("dry %v: told %q; want %q", dry, told, want)
@@ -102,7 +104,7 @@ func TestCollectKeeps(t *testing.T) {
 			t.Cleanup(func() { _ = exec.Command("losetup", "--detach", strings.TrimSpace(string(out))).Run() })
 		}
 	}
-	if err := s.Collect(t.Context(), Limits{MaxSize: 0}, func(Removed) {}); err != nil {
+	if err := s.Collect(t.Context(), expire.Limits{MaxSize: 0}, func(expire.Removed) {}); err != nil {
 		t.Fatal(err)
 	}
 	if !s.Has(numbered(1)) {
@@ -148,7 +150,7 @@ func TestCollectLeft(t *testing.T) {
 		file("lease/"+strings.Repeat("c", 64)+"/other+b+1+3+r", 0),
 		file("lease/.new-other+b+1+4+r/other+b+1+4+r", 0),
 	}
-	if err := s.Collect(t.Context(), Limits{MaxSize: -1, DryRun: true}, func(Removed) {}); err != nil {
+	if err := s.Collect(t.Context(), expire.Limits{MaxSize: -1, DryRun: true}, func(expire.Removed) {}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range slices.Concat(left, kept) {
@@ -157,7 +159,7 @@ func TestCollectLeft(t *testing.T) {
 		}
 	}
 	told := 0
-	if err := s.Collect(t.Context(), Limits{MaxSize: -1}, func(Removed) { told++ }); err != nil {
+	if err := s.Collect(t.Context(), expire.Limits{MaxSize: -1}, func(expire.Removed) { told++ }); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range left {

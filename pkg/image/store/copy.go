@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
 
@@ -106,7 +107,7 @@ func (s *Store) makeRoom(ctx context.Context, size, limit int64) error {
 	if s.size()+size <= limit {
 		return nil
 	}
-	if err := s.Collect(ctx, Limits{MaxSize: limit - size}, func(Removed) {}); err != nil {
+	if err := s.Collect(ctx, expire.Limits{MaxSize: limit - size}, func(expire.Removed) {}); err != nil {
 		return err
 	}
 	if s.size()+size > limit {

@@ -268,16 +268,8 @@ func newer(path string, version int) error {
 
 // Has says whether the store has the image. Everyone may ask.
 func (s *Store) Has(digest string) bool {
-	hex, err := hexOf(digest)
-	if err != nil {
-		return false
-	}
-	for _, ext := range []string{".squashfs", ".json"} {
-		if _, err := os.Lstat(s.path(hex + ext)); err != nil {
-			return false
-		}
-	}
-	return true
+	_, _, err := s.Stat(digest)
+	return err == nil
 }
 
 // Init makes what is missing in the store's directory, as the store owner.
@@ -422,6 +414,47 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// Stat returns the size and the last use of an image that the store has. Everyone
+// may ask.
+func (s *Store) Stat(digest string) (size int64, used time.Time, err error) {
+	hex, err := hexOf(digest)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	image, err := os.Lstat(s.path(hex + ".squashfs"))
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	data, err := os.Lstat(s.path(hex + ".json"))
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	return image.Size(), data.ModTime(), nil
+}
+
+// Verify reads all of an image. If it is not what was published, the error wraps
+// [ErrDamaged].
+func (s *Store) Verify(ctx context.Context, meta Meta) error {
+	img, err := s.Open(meta.Digest)
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	sum := sha256.New()
+	for err == nil && ctx.Err() == nil {
+		_, err = io.CopyN(sum, img.File, 16<<20)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case !errors.Is(err, io.EOF):
+		return fmt.Errorf("read image %s: %w", meta.Digest, err)
+	case fmt.Sprintf("sha256:%x", sum.Sum(nil)) != img.Meta.Squashfs:
+		return fmt.Errorf("%w: %s", ErrDamaged, meta.Digest)
+	}
+	return nil
 }
 
 // List returns all images, the oldest first. It is for the store owner.

@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"fault", "wire", "trust", "command", "identity", "mountns", "userns", "image/lease", "image/expire"},
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
-	{"request", "image/layout", "image/source"},
+	{"request", "edf", "image/layout", "image/source"},
 	{"job", "image/pull", "image/load", "image/squash", "image/store"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle"},

@@ -129,7 +129,7 @@ __attribute__((noreturn)) static void end_submission(void)
 /* In srun, sbatch and salloc: say no before anything is submitted. */
 static void submit(void)
 {
-	static char reply[ANSWER_MAX];
+	static char reply[64 << 10]; /* a whole environment definition file */
 	const char *at = reply, *key, *value;
 	struct message m = { 0 };
 	size_t length;

@@ -31,6 +31,10 @@ func submit(c job.Call) ([]wire.Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	settings, err := readEnvironment(&c, cfg)
+	if err != nil {
+		return nil, err
+	}
 	r, err := c.Resolve(cfg)
 	if err != nil {
 		return nil, err
@@ -50,7 +54,7 @@ func submit(c job.Call) ([]wire.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []wire.Record{{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)}}, nil
+	return append(settings, wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)}), nil
 }
 
 // errNotCached means that the user's cache does not know the image.

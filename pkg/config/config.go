@@ -118,6 +118,9 @@ type Container struct {
 	Entrypoint bool `toml:"entrypoint"`
 	// RemapRoot makes the user root in a user namespace.
 	RemapRoot bool `toml:"remap_root"`
+	// Environments are directories with the site's environment definition
+	// files, which are looked for after the user's.
+	Environments []string `toml:"environments"`
 	// AllowRoot lets jobs of the user root use containers. They run without
 	// any capability all the same, but uid 0 owns files of the host.
 	AllowRoot bool `toml:"allow_root"`
@@ -228,6 +231,8 @@ func Default() Config {
 			Mounts:    []string{},
 			Devices:   []string{"/dev/infiniband/*", "/dev/cxi*", "/dev/xpmem", "/dev/knem", "/dev/fuse"},
 			AllowRoot: false,
+
+			Environments: []string{"/etc/brolga/edf"},
 		},
 	}
 }
@@ -245,32 +250,46 @@ func Load(path string) (Config, error) {
 // Parse is [Load] for text that has been read already; path is used in errors.
 func Parse(path string, text []byte) (Config, error) {
 	c := Default()
-	md, err := toml.NewDecoder(bytes.NewReader(text)).Decode(&c)
-	if err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			return Config{}, fmt.Errorf("read site configuration %s:%d: %s", path, pe.Position.Line, pe.Message)
+	err := Decode(path, text, &c)
+	if err == nil || errors.Is(err, errUnknownKey) {
+		err = errors.Join(err, c.Check())
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
 		}
-		return Config{}, fmt.Errorf("read site configuration %s: %w", path, err)
 	}
-	var errs []error
-	for _, key := range md.Undecoded() {
-		errs = append(errs, fmt.Errorf("unknown key %s in %s:%d", key, path, lineOf(text, key)))
-	}
-	errs = append(errs, c.Check())
-	if err := errors.Join(errs...); err != nil {
-		return Config{}, fmt.Errorf("read site configuration %s: %w", path, err)
+	if err != nil {
+		return Config{}, fmt.Errorf("read site configuration %w", err)
 	}
 	return c, nil
 }
 
-// lineOf finds the line that sets key. The decoder does not say where an
+var errUnknownKey = errors.New("unknown key")
+
+// Decode reads TOML. Unknown keys are errors, which leave into as it would be
+// without them. Errors begin with the path, or name it.
+func Decode(path string, text []byte, into any) error {
+	md, err := toml.NewDecoder(bytes.NewReader(text)).Decode(into)
+	if err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return fmt.Errorf("%s:%d: %s", path, pe.Position.Line, pe.Message)
+		}
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var errs []error
+	for _, key := range md.Undecoded() {
+		errs = append(errs, fmt.Errorf("%w %s in %s:%d", errUnknownKey, key, path, LineOf(text, key)))
+	}
+	return errors.Join(errs...)
+}
+
+// LineOf finds the line that sets key. The decoder does not say where an
 // unknown key stands, so this looks for its last part at the start of a line.
-func lineOf(text []byte, key toml.Key) int {
+func LineOf(text []byte, key []string) int {
 	name := key[len(key)-1]
 	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimLeft(line, " \t[\"")
-		if rest, ok := strings.CutPrefix(line, name); ok && strings.IndexAny(rest, " \t=\"].") == 0 {
+		line = strings.TrimLeft(line, " \t[\"'")
+		if rest, ok := strings.CutPrefix(line, name); ok && strings.IndexAny(rest, " \t=\"'].") == 0 {
 			return i + 1
 		}
 	}

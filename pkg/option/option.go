@@ -16,9 +16,13 @@ package option
 //go:generate go run ./internal/generate ../..
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
 // Option is one row of [Table].
@@ -54,6 +58,9 @@ const (
 	NoRemapRoot = "no-container-remap-root"
 	Unshare     = "container-unshare"
 	Init        = "container-init"
+
+	Environment = "environment"
+	Annotation  = "container-annotation"
 )
 
 // Table lists the options in the order of the help text.
@@ -85,7 +92,7 @@ var Table = []Option{
 		Name: Env, Arg: "NAME[=VALUE][,...]",
 		Usage: "let these variables win over the image's",
 		Doc: "All variables of the step enter the container, and the image's own settings win. " +
-			"A NAME listed here keeps the step's value; NAME=VALUE sets it.",
+			"A NAME listed here keeps the step's value; NAME=VALUE sets it; -NAME removes it.",
 	},
 	{
 		Name:  Writable,
@@ -146,6 +153,22 @@ var Table = []Option{
 		Usage: "have process 1 of the container reap what tasks leave",
 		Doc:   "The same as `--container-unshare=pid`, and may be given with it.",
 	},
+	{
+		Name: Environment, Arg: "NAME|FILE",
+		Usage: "take image and options from an environment definition file",
+		Doc: "A FILE begins with a slash or a dot or ends with `.toml`. NAME.toml is looked for in the directories of `EDF_PATH` " +
+			"(default `~/.edf`), then in those of the site. It is read where the step is submitted. Its keys are `image`, " +
+			"`mounts` (a list of entries as in `--container-mounts`; relative paths start where you are), `workdir`, " +
+			"`entrypoint`, `writable`, `devices`, the tables `env` (an empty value removes the variable) and `annotations`, and " +
+			"`base_environment`, a name or a list of names of files that come before it. `${NAME}` in values is a variable of " +
+			"yours, which must be set, `${NAME:-TEXT}` has a default, and `$${NAME}` is written for `${NAME}`. Options of the " +
+			"command line win over the file, and the file over variables; mounts, variables and annotations add up.",
+	},
+	{
+		Name: Annotation, Arg: "KEY=VALUE[,...]",
+		Usage: "annotate the container for the site's hooks",
+		Doc:   "A backslash makes a following comma part of a value. The site says which annotations mean something.",
+	},
 }
 
 // EnvName returns the environment variable that does the same as the option, or
@@ -163,6 +186,45 @@ func (o Option) EnvName() string {
 // stands in place of the digest.
 const PinVariable = "BROLGA_PIN"
 
+// SettingsVariable holds what the submitting side read from an environment
+// definition file, for the nodes, which do not read it again.
+const SettingsVariable = "BROLGA_ENVIRONMENT_SETTINGS"
+
+// adds tells of which options several values add up, those of a file before
+// those of the command line.
+func adds(name string) bool { return name == Mounts || name == Env || name == Annotation }
+
+// Settings is the content of [SettingsVariable].
+type Settings struct {
+	// Environment is the value of the option the settings are for.
+	Environment string
+	Set         Set
+}
+
+// EnvironmentOf returns the value of --environment, or "".
+func EnvironmentOf(given [][2]string, lookup func(string) (string, bool)) string {
+	o, _ := find(Environment)
+	name, _ := lookup(o.EnvName())
+	for _, g := range given {
+		if g[0] == Environment {
+			name = g[1]
+		}
+	}
+	return name
+}
+
+// readSettings returns what an environment definition file says.
+func readSettings(name string, lookup func(string) (string, bool)) (Set, error) {
+	text, ok := lookup(SettingsVariable)
+	var settings Settings
+	err := json.Unmarshal([]byte(text), &settings)
+	if !ok || err != nil || settings.Environment != name {
+		return nil, fault.WithHint(fmt.Errorf("--%s: what %s says has not come along with the step", Environment, name),
+			"let variables of the submitting side through: --export=ALL, or add "+SettingsVariable+" to --export")
+	}
+	return settings.Set, nil
+}
+
 // Set is what the user asked for. An option that was not given is absent.
 type Set map[string]string
 
@@ -179,8 +241,8 @@ func (s Set) Flag(name string, fallback bool) bool {
 }
 
 // Collect merges options from the command line, as name and value, with those
-// from the environment, which lookup finds. The command line wins; of an option
-// given twice the last value wins, because Slurm hands over options several
+// from the environment, which lookup finds, and those of an environment
+// definition file in between. The command line wins; of an option given twice the last value wins, because Slurm hands over options several
 // times. Flags become "1" or "0" under the name of the positive one.
 func Collect(given [][2]string, lookup func(string) (string, bool)) (Set, error) {
 	set, errs := Set{}, []error{}
@@ -188,6 +250,13 @@ func Collect(given [][2]string, lookup func(string) (string, bool)) (Set, error)
 		if v, ok := lookup(o.EnvName()); ok && o.Negates == "" {
 			errs = append(errs, o.fromEnv(set, v))
 		}
+	}
+	var file Set
+	if name := EnvironmentOf(given, lookup); name != "" {
+		var err error
+		file, err = readSettings(name, lookup)
+		errs = append(errs, err)
+		maps.Copy(set, file)
 	}
 	seen := Set{}
 	for _, g := range given {
@@ -197,6 +266,11 @@ func Collect(given [][2]string, lookup func(string) (string, bool)) (Set, error)
 			continue
 		}
 		errs = append(errs, o.fromCommandLine(set, seen, g[1]))
+	}
+	for name, value := range file {
+		if adds(name) && set[name] != value {
+			set[name] = value + "," + set[name]
+		}
 	}
 	return set, errors.Join(errs...)
 }

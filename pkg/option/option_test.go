@@ -80,6 +80,25 @@ func TestCollect(t *testing.T) {
 		{name: "variable false", env: map[string]string{"BROLGA_CONTAINER_MOUNT_HOME": "false"}, want: Set{MountHome: "0"}},
 		{name: "no variable for a negation", env: map[string]string{"BROLGA_CONTAINER_READONLY": "1", "": "1"}, want: Set{}},
 
+		{
+			name: "a file, between variable and command line", given: given{{Environment, "x"}, {Writable, ""}, {Mounts, "/c"}},
+			env: map[string]string{
+				"BROLGA_CONTAINER_IMAGE": "variable", "BROLGA_CONTAINER_MOUNTS": "/v", "BROLGA_CONTAINER_WORKDIR": "/v",
+				SettingsVariable: `{"Environment": "x", "Set": {"container-image": "file", "container-writable": "0", "container-mounts": "/f"}}`,
+			},
+			want: Set{Environment: "x", Image: "file", Workdir: "/v", Writable: "1", Mounts: "/f,/c"},
+		},
+		{
+			name: "a file that a variable names", env: map[string]string{
+				"BROLGA_ENVIRONMENT": "x", SettingsVariable: `{"Environment": "x", "Set": {"container-env": "A=b"}}`,
+			},
+			want: Set{Environment: "x", Env: "A=b"},
+		},
+		{name: "settings of no file", env: map[string]string{SettingsVariable: `{"Environment": "x", "Set": {"container-image": "file"}}`}, want: Set{}},
+
+		{name: "a file whose settings are lost", given: given{{Environment, "x"}}, err: "--environment: what x says has not come along with the step"},
+		{name: "settings of another file", given: given{{Environment, "x"}}, env: map[string]string{SettingsVariable: `{"Environment": "y", "Set": {}}`}, err: "what x says has not come along"},
+		{name: "settings that are none", given: given{{Environment, "x"}}, env: map[string]string{SettingsVariable: "?"}, err: "what x says has not come along"},
 		{name: "contradiction", given: given{{Writable, ""}, {Readonly, ""}}, err: "--container-readonly contradicts --container-writable: give one of them"},
 		{name: "contradiction reversed", given: given{{NoMountHome, ""}, {MountHome, ""}}, err: "--container-mount-home contradicts --no-container-mount-home"},
 		{name: "empty value", given: given{{Image, ""}}, err: "--container-image needs a value: [REGISTRY/]NAME"},
@@ -245,16 +264,20 @@ func TestParseEnv(t *testing.T) {
 		err  string
 	}{
 		{in: "A", want: []EnvEdit{{Name: "A"}}},
-		{in: "A=", want: []EnvEdit{{"A", value("")}}},
-		{in: "A=b=c", want: []EnvEdit{{"A", value("b=c")}}},
-		{in: "A,B=c,_d9", want: []EnvEdit{{Name: "A"}, {"B", value("c")}, {Name: "_d9"}}},
-		{in: "A= b ", want: []EnvEdit{{"A", value(" b ")}}},
-		{in: `A=b\,c,D`, want: []EnvEdit{{"A", value("b,c")}, {Name: "D"}}},
-		{in: `A=b\\,C`, want: []EnvEdit{{"A", value(`b\`)}, {Name: "C"}}},
-		{in: `A=\n\t`, want: []EnvEdit{{"A", value(`\n\t`)}}},
-		{in: "A=two\nlines", want: []EnvEdit{{"A", value("two\nlines")}}},
-		{in: "A=1,A=2", want: []EnvEdit{{"A", value("1")}, {"A", value("2")}}},
+		{in: "A=", want: []EnvEdit{{Name: "A", Value: value("")}}},
+		{in: "A=b=c", want: []EnvEdit{{Name: "A", Value: value("b=c")}}},
+		{in: "A,B=c,_d9", want: []EnvEdit{{Name: "A"}, {Name: "B", Value: value("c")}, {Name: "_d9"}}},
+		{in: "A= b ", want: []EnvEdit{{Name: "A", Value: value(" b ")}}},
+		{in: `A=b\,c,D`, want: []EnvEdit{{Name: "A", Value: value("b,c")}, {Name: "D"}}},
+		{in: `A=b\\,C`, want: []EnvEdit{{Name: "A", Value: value(`b\`)}, {Name: "C"}}},
+		{in: `A=\n\t`, want: []EnvEdit{{Name: "A", Value: value(`\n\t`)}}},
+		{in: "A=two\nlines", want: []EnvEdit{{Name: "A", Value: value("two\nlines")}}},
+		{in: "A=1,A=2", want: []EnvEdit{{Name: "A", Value: value("1")}, {Name: "A", Value: value("2")}}},
 
+		{in: "-A,B", want: []EnvEdit{{Name: "A", Remove: true}, {Name: "B"}}},
+		{in: "-A=", err: `"-A" is not the name`},
+		{in: "--A", err: `"--A" is not the name`},
+		{in: "-", err: `"-" is not the name`},
 		{in: "", err: `--container-env: "" is not the name of a variable`},
 		{in: "A,", err: `"" is not the name`},
 		{in: "=b", err: `"" is not the name`},
@@ -281,14 +304,36 @@ func TestParseEnv(t *testing.T) {
 
 func equalEdits(a, b EnvEdit) bool {
 	if a.Value == nil || b.Value == nil {
-		return a.Name == b.Name && a.Value == b.Value
+		return a.Name == b.Name && a.Value == b.Value && a.Remove == b.Remove
 	}
-	return a.Name == b.Name && *a.Value == *b.Value
+	return a.Name == b.Name && *a.Value == *b.Value && a.Remove == b.Remove
 }
 
-// escape is the opposite of unescape.
-func escape(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `,`, `\,`, `:`, `\:`).Replace(s)
+func TestParseAnnotations(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want map[string]string
+		err  string
+	}{
+		{in: "a=b", want: map[string]string{"a": "b"}},
+		{in: `com.x/y=1=2,b,c=x\,y`, want: map[string]string{"com.x/y": "1=2", "b": "", "c": "x,y"}},
+		{in: "a=1,a=2", want: map[string]string{"a": "2"}},
+		{in: "", err: `--container-annotation: "": want KEY=VALUE`},
+		{in: "a,", err: `"": want KEY=VALUE`},
+		{in: "=b", err: `"=b": want KEY=VALUE`},
+		{in: "a b=c", err: `"a b=c": want KEY=VALUE`},
+	} {
+		got, err := ParseAnnotations(tt.in)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("ParseAnnotations(%q) = %q, %v; want an error with %q", tt.in, got, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || !maps.Equal(got, tt.want) {
+			t.Errorf("ParseAnnotations(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
+		}
+	}
 }
 
 func FuzzParseMounts(f *testing.F) {
@@ -304,7 +349,7 @@ func FuzzParseMounts(f *testing.F) {
 			if m.Source == "" || !strings.HasPrefix(m.Target, "/") {
 				t.Fatalf("ParseMounts(%q) = %+v", in, m)
 			}
-			again := escape(m.Source) + ":" + escape(m.Target)
+			again := Escape(m.Source) + ":" + Escape(m.Target)
 			if m.Flags != nil {
 				again += ":" + strings.Join(m.Flags, "+")
 			}
@@ -326,8 +371,11 @@ func FuzzParseEnv(f *testing.F) {
 		}
 		for _, e := range edits {
 			again := e.Name
+			if e.Remove {
+				again = "-" + again
+			}
 			if e.Value != nil {
-				again += "=" + escape(*e.Value)
+				again += "=" + Escape(*e.Value)
 			}
 			if got, err := ParseEnv(again); err != nil || len(got) != 1 || !equalEdits(got[0], e) {
 				t.Fatalf("ParseEnv(%q) = %+v, %v; want %+v", again, got, err, e)

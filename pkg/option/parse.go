@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 )
@@ -169,6 +170,8 @@ type EnvEdit struct {
 	Name string
 	// Value is nil when the step's own value shall win over the image's.
 	Value *string
+	// Remove takes the variable away.
+	Remove bool
 }
 
 // isEnvName tells whether a shell could set the variable (POSIX, "Name").
@@ -185,17 +188,39 @@ func ParseEnv(text string) ([]EnvEdit, error) {
 	var errs []error
 	for _, entry := range split(text, ',') {
 		name, value, hasValue := strings.Cut(unescape(entry), "=")
-		if !isEnvName(name) {
+		bare, remove := strings.CutPrefix(name, "-")
+		if !isEnvName(bare) || remove && hasValue {
 			errs = append(errs, fmt.Errorf("--%s: %q is not the name of a variable", Env, name))
 			continue
 		}
-		edit := EnvEdit{Name: name}
+		edit := EnvEdit{Name: bare, Remove: remove}
 		if hasValue {
 			edit.Value = &value
 		}
 		edits = append(edits, edit)
 	}
 	return edits, errors.Join(errs...)
+}
+
+// ParseAnnotations parses the value of --container-annotation. All faulty
+// entries are reported; of a key given twice the last value counts.
+func ParseAnnotations(text string) (map[string]string, error) {
+	all := map[string]string{}
+	var errs []error
+	for _, entry := range split(text, ',') {
+		key, value, _ := strings.Cut(unescape(entry), "=")
+		if key == "" || strings.ContainsFunc(key, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+			errs = append(errs, fmt.Errorf("--%s: %q: want KEY=VALUE", Annotation, entry))
+			continue
+		}
+		all[key] = value
+	}
+	return all, errors.Join(errs...)
+}
+
+// Escape is the opposite of what the parsers do with backslashes.
+func Escape(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `,`, `\,`, `:`, `\:`).Replace(text)
 }
 
 // split cuts text at each separator that no backslash precedes. Backslashes

@@ -14,9 +14,12 @@
 // Each setting is taken from the first source that has it:
 //
 //  1. the command line, srun --container-...
-//  2. the BROLGA_CONTAINER_... variable in the step's environment
-//  3. the site configuration
-//  4. [config.Default]
+//  2. the environment definition file, srun --environment=...
+//  3. the BROLGA_CONTAINER_... variable in the step's environment
+//  4. the site configuration
+//  5. [config.Default]
+//
+// Mounts, variables and annotations of the first two add up.
 //
 // # Trust
 //
@@ -74,6 +77,8 @@ type Request struct {
 	// Unshare lists the other namespaces that the container has for itself, as
 	// [option.Namespaces] names and orders them.
 	Unshare []string
+	// Annotations are for hooks.
+	Annotations map[string]string
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string
 }
@@ -124,6 +129,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveWorkdir(o),
 		r.resolveEnv(o),
 		r.resolveNamespaces(o),
+		r.resolveAnnotations(o),
 		r.checkMultiProg(s),
 	)
 	if err != nil {
@@ -152,7 +158,7 @@ func (r *Request) checkUser(c config.Config) error {
 
 func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) error {
 	if !o.Has(option.Image) {
-		return fault.WithHint(ErrNoImage, "add --"+option.Image+"=IMAGE, or leave the other container options out")
+		return fault.WithHint(ErrNoImage, "add --"+option.Image+"=IMAGE or --"+option.Environment+"=NAME, or leave the other container options out")
 	}
 	image, err := ref.Parse(o[option.Image])
 	if err != nil {
@@ -271,7 +277,7 @@ func (r *Request) resolveEnv(o option.Set) error {
 	}
 	var errs []error
 	for _, e := range edits {
-		if e.Value != nil && slurm.Owns(e.Name) {
+		if (e.Value != nil || e.Remove) && slurm.Owns(e.Name) {
 			errs = append(errs, fmt.Errorf("--%s: %s belongs to Slurm and cannot be set", option.Env, e.Name))
 		}
 	}
@@ -306,6 +312,16 @@ func (r *Request) resolveNamespaces(o option.Set) error {
 	}
 	var err error
 	r.Unshare, err = option.ParseNamespaces(text)
+	return err
+}
+
+func (r *Request) resolveAnnotations(o option.Set) error {
+	text, given := o[option.Annotation]
+	if !given {
+		return nil
+	}
+	var err error
+	r.Annotations, err = option.ParseAnnotations(text)
 	return err
 }
 

@@ -75,7 +75,7 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 	var plan []wire.Record
 	keep := map[string]bool{}
 	for _, e := range edits {
-		if _, ok := slurm.Getenv(step, e.Name); ok && e.Value == nil {
+		if _, ok := slurm.Getenv(step, e.Name); ok && e.Value == nil && !e.Remove {
 			keep[e.Name] = true
 		}
 	}
@@ -87,8 +87,11 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 		plan = append(plan, wire.Record{Key: "set", Value: entry})
 	}
 	for _, e := range edits {
-		if e.Value != nil {
+		switch {
+		case e.Value != nil:
 			plan = append(plan, wire.Record{Key: "set", Value: e.Name + "=" + *e.Value})
+		case e.Remove:
+			plan = append(plan, wire.Record{Key: "unset", Value: e.Name})
 		}
 	}
 	return plan

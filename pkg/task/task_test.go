@@ -37,6 +37,7 @@ func TestEnvironment(t *testing.T) {
 		{"except where the user keeps", []string{"PATH=/opt/bin", "LANG=C"}, []option.EnvEdit{keep("LANG")}, []string{"PATH=/opt/bin"}},
 		{"there is nothing to keep", []string{"TERM=xterm"}, []option.EnvEdit{keep("TERM")}, []string{"TERM=xterm"}},
 		{"the user sets", []string{"LANG=C"}, []option.EnvEdit{value("LANG", "fr"), value("EMPTY", "")}, []string{"LANG=C", "LANG=fr", "EMPTY="}},
+		{"the user removes", []string{"LANG=C"}, []option.EnvEdit{{Name: "LANG", Remove: true}, {Name: "NONE", Remove: true}}, []string{"LANG=C", "-LANG", "-NONE"}},
 		{"Slurm's stay", []string{"SLURM_PROCID=0", "PMI_RANK=0", "PMIX_RANK=0", "BROLGA_PIN=x", "SLURMD_NODENAME=x"}, nil, nil},
 		{"what is no variable", []string{"noequals", "=x", "A\nB=c", "\x1b[0m=x"}, nil, nil},
 		{"values are as they are", []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}, nil, []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}},
@@ -44,8 +45,10 @@ func TestEnvironment(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
 			for _, r := range environment(tt.image, tt.edits, step) {
-				if r.Key != "set" {
-					t.Errorf("record %q; want only set", r)
+				if r.Key == "unset" {
+					r.Value = "-" + r.Value
+				} else if r.Key != "set" {
+					t.Errorf("record %q; want only set and unset", r)
 				}
 				got = append(got, r.Value)
 			}

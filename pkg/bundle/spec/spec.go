@@ -12,6 +12,7 @@
 package spec
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,15 +61,11 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // system.
 func Generate(r request.Request, user identity.User, image Image, rootfs string) *specs.Spec {
 	s := &specs.Spec{
-		Version: specs.Version,
-		Root:    &specs.Root{Path: rootfs, Readonly: !r.Writable},
-		Process: process(r, image),
-		Mounts:  slices.Concat(systemMounts(r), launcher(r, image), mounts(r, user)),
-		Annotations: map[string]string{
-			ImageAnnotation:  r.Image.String(),
-			DigestAnnotation: image.Digest,
-			StepAnnotation:   r.Step,
-		},
+		Version:     specs.Version,
+		Root:        &specs.Root{Path: rootfs, Readonly: !r.Writable},
+		Process:     process(r, image),
+		Mounts:      slices.Concat(systemMounts(r), launcher(r, image), mounts(r, user)),
+		Annotations: annotations(r, image),
 		Linux: &specs.Linux{
 			// Everything but files is the host's unless the user asks: the step's
 			// network, shared memory and processes are Slurm's business.
@@ -91,6 +88,14 @@ func Generate(r request.Request, user identity.User, image Image, rootfs string)
 // NamespaceTypes maps [option.Namespaces] to the words of the runtime specification.
 var NamespaceTypes = map[string]specs.LinuxNamespaceType{
 	"net": specs.NetworkNamespace, "ipc": specs.IPCNamespace, "uts": specs.UTSNamespace, "pid": specs.PIDNamespace,
+}
+
+// annotations are the user's and ours, which nobody else can set.
+func annotations(r request.Request, image Image) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, r.Annotations)
+	all[ImageAnnotation], all[DigestAnnotation], all[StepAnnotation] = r.Image.String(), image.Digest, r.Step
+	return all
 }
 
 // process describes the container's first process, which never executes

@@ -44,7 +44,7 @@ func cTable() string {
 // preferences, which a user may set for good without wanting a container each
 // time.
 func asks(o option.Option) string {
-	if o.Name != option.Image {
+	if o.Name != option.Image && o.Name != option.Environment {
 		return ""
 	}
 	return o.EnvName()
@@ -80,8 +80,8 @@ func page() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<!-- SPDX-License-Identifier: Apache-2.0 -->\n<!-- %s -->\n\n# Options\n\n", notice)
 	b.WriteString("All options are options of `srun`, `sbatch` and `salloc`. Each can be set by its variable as well; " +
-		"the command line wins. Of an option given twice the last counts. Only the image's variable asks for a " +
-		"container; the others are preferences for steps that have one.\n")
+		"the command line wins. Of an option given twice the last counts. Only the variables of the image and of the environment " +
+		"definition file ask for a container; the others are preferences for steps that have one.\n")
 	for _, o := range option.Table {
 		fmt.Fprintf(&b, "\n## `%s`\n\n%s.\n", synopsis(o), strings.ToUpper(o.Usage[:1])+o.Usage[1:])
 		if o.Doc != "" {

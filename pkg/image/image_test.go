@@ -211,6 +211,40 @@ func TestGet(t *testing.T) {
 	other.Close()
 }
 
+// TestGetForAFleet has the helpers of many nodes start at once, with a cache and
+// a store that they share and that are empty. What the registry sees is what it
+// sees of one.
+func TestGetForAFleet(t *testing.T) {
+	const nodes = 256
+	s := newSite(t)
+	one := s.push(t, "1")
+	img, err := Get(t.Context(), s.source(4711), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.Close()
+	want := s.count("")
+
+	all := s.push(t, "2")
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range nodes {
+		wg.Go(func() {
+			img, err := Get(t.Context(), s.source(4711), all)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			img.Close()
+		})
+	}
+	wg.Wait()
+	if got := s.count(""); got != want {
+		t.Errorf("%d helpers made %d requests; want the %d of one", nodes, got, want)
+	}
+	t.Logf("%d helpers made %d requests in %.1f s", nodes, want, time.Since(start).Seconds())
+}
+
 func TestGetFailures(t *testing.T) {
 	s := newSite(t)
 	good := s.push(t, "1")

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,17 +22,12 @@ import (
 )
 
 var (
-	errStalled = errors.New("the registry stopped sending")
 	errCorrupt = errors.New("corrupt")
 	errRestart = errors.New("the registry does not resume")
 )
 
-const (
-	// stallAfter is how long a download may go with less than a trickle.
-	stallAfter = time.Minute
-	// trickle is how many bytes are worth waiting for.
-	trickle = 64 << 10
-)
+// enough is how much of a blob is worth another try.
+const enough = 64 << 10
 
 // blob fetches one blob. It is written to a partial file that a later call, of
 // this process or another, continues; a lease keeps others away meanwhile.
@@ -153,7 +147,7 @@ func (dl *download) run(ctx context.Context, reg *registry) error {
 		case ctx.Err() != nil || !isPassing(err):
 			return fmt.Errorf("blob %s: %w", dl.d.Digest, err)
 		}
-		if dl.have >= before+trickle {
+		if dl.have >= before+enough {
 			try = 1
 		}
 		if try == maxTries {
@@ -197,8 +191,6 @@ func (dl *download) fetch(ctx context.Context) error {
 	if dl.have == dl.d.Size {
 		return nil
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	header := http.Header{}
 	if dl.have > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", dl.have, dl.d.Size-1))
@@ -221,12 +213,8 @@ func (dl *download) fetch(ctx context.Context) error {
 	default:
 		return errRestart
 	}
-	stalled := time.AfterFunc(dl.reg.stall, func() { cancel(errStalled) })
-	defer stalled.Stop()
-	_, err = io.Copy(dl, &watched{r: io.LimitReader(resp.Body, dl.d.Size-dl.have+1), alarm: stalled, after: dl.reg.stall})
+	_, err = io.Copy(dl, io.LimitReader(resp.Body, dl.d.Size-dl.have+1))
 	switch {
-	case context.Cause(ctx) == errStalled:
-		return errStalled
 	case err != nil:
 		return err
 	case dl.have > dl.d.Size:
@@ -251,21 +239,4 @@ func (dl *download) verify() error {
 		return fmt.Errorf("blob %s is %w: the registry sent content with digest %s", dl.d.Digest, errCorrupt, got)
 	}
 	return nil
-}
-
-// watched puts an alarm off whenever a trickle has been read.
-type watched struct {
-	r     io.Reader
-	alarm *time.Timer
-	after time.Duration
-	got   int
-}
-
-func (w *watched) Read(b []byte) (int, error) {
-	n, err := w.r.Read(b)
-	if w.got += n; w.got >= trickle {
-		w.alarm.Reset(w.after)
-		w.got = 0
-	}
-	return n, err
 }

@@ -341,24 +341,32 @@ func TestPullForAnotherPlatform(t *testing.T) {
 	}
 }
 
+// TestPullGivesUpOnATrickle has content come byte by byte, without an end.
 func TestPullGivesUpOnATrickle(t *testing.T) {
-	s := newServer(t)
-	s.push(t, "1", 1, 100)
-	s.reset(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.Contains(r.URL.Path, "/blobs/") || r.Header.Get("Range") == "bytes=5-" {
-			return false
-		}
-		w.Header().Set("Content-Length", "1000")
-		for r.Context().Err() == nil {
-			_, _ = w.Write([]byte("x"))
-			w.(http.Flusher).Flush()
-			time.Sleep(5 * time.Millisecond)
-		}
-		return true
-	})
-	o := s.options(t, "1")
-	o.Stall = 20 * time.Millisecond
-	if _, err := Pull(t.Context(), o); err == nil || !strings.HasSuffix(err.Error(), "the registry stopped sending") {
-		t.Errorf("Pull = %v; want it given up", err)
+	for _, what := range []string{"/manifests/", "/blobs/", "/token"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.push(t, "1", 1, 100)
+			s.wantPassword("opaque")
+			enter := s.fault
+			s.reset(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, what) {
+					return enter(w, r)
+				}
+				w.Header().Set("Content-Length", "10000")
+				for r.Context().Err() == nil {
+					_, _ = w.Write([]byte("x"))
+					w.(http.Flusher).Flush()
+					time.Sleep(5 * time.Millisecond)
+				}
+				return true
+			})
+			o := s.options(t, "1")
+			o.Credentials, o.Stall = finder(t, auth(s.host, "alice:wonderland")), 20*time.Millisecond
+			if _, err := Pull(t.Context(), o); err == nil || !strings.HasSuffix(err.Error(), "the registry stopped sending") {
+				t.Errorf("Pull = %v; want it given up", err)
+			}
+		})
 	}
 }

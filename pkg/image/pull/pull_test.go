@@ -383,6 +383,35 @@ func TestPullFaults(t *testing.T) {
 	}
 }
 
+// TestPullAsksAgainForAManifest that arrives in part or damaged.
+func TestPullAsksAgainForAManifest(t *testing.T) {
+	for name, fault := range map[string]http.HandlerFunc{
+		"cut off": cut,
+		"wrong": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Docker-Content-Digest", digest("a"))
+			_, _ = w.Write([]byte("x"))
+		},
+	} {
+		s := newServer(t)
+		s.push(t, "1", 1, 100)
+		n := 0
+		s.reset(func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/manifests/") || n == 1 {
+				return false
+			}
+			n++
+			fault(w, r)
+			return true
+		})
+		o := s.options(t, "1")
+		if _, err := Pull(t.Context(), o); err != nil || n != 1 {
+			t.Errorf("%s: Pull = %v after %d faults", name, err, n)
+			continue
+		}
+		check(t, o)
+	}
+}
+
 // TestPullCorruptLayer has a registry send other content of the right size.
 func TestPullCorruptLayer(t *testing.T) {
 	s := newServer(t)

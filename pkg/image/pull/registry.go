@@ -32,7 +32,6 @@ type registry struct {
 	client *http.Client
 	base   string // URL of the repository in the registry's API
 	pause  time.Duration
-	stall  time.Duration
 	slots  chan struct{}           // of which a transfer takes one
 	helper *credential.HelperError // why there may be no credential, or nil
 }
@@ -63,7 +62,6 @@ func connect(ctx context.Context, o Options, pl *place) (*registry, error) {
 		// The transport changes the scheme to what the registry answered to.
 		base:  fmt.Sprintf("%s://%s/v2/%s/", repo.Scheme(), repo.RegistryStr(), repo.RepositoryStr()),
 		pause: cmp.Or(o.Pause, defaultPause),
-		stall: cmp.Or(o.Stall, stallAfter),
 		slots: make(chan struct{}, pl.site.Parallel),
 	}, nil
 }
@@ -156,6 +154,7 @@ func (o Options) transport(pl *place) (http.RoundTripper, error) {
 		tries = mirrorTries
 	}
 	rt = &guard{inner: rt, registries: o.Registries}
+	rt = &impatient{inner: rt, after: cmp.Or(o.Stall, stallAfter)}
 	rt = &retry{inner: rt, pause: cmp.Or(o.Pause, defaultPause), tries: tries}
 	return transport.NewUserAgent(rt, "brolga/"+config.Version), nil
 }
@@ -199,16 +198,30 @@ func (r *registry) digest(ctx context.Context, tag string) (string, error) {
 	return resp.Header.Get("Docker-Content-Digest"), nil
 }
 
-// manifest fetches an index or manifest by tag or digest.
+// manifest fetches an index or manifest by tag or digest. What arrives in part, or
+// damaged, is asked for again.
 func (r *registry) manifest(ctx context.Context, reference string) ([]byte, error) {
-	resp, err := r.do(ctx, http.MethodGet, "manifests/"+reference, acceptManifests)
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		resp, err := r.do(ctx, http.MethodGet, "manifests/"+reference, acceptManifests)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := readManifest(resp, reference)
+		if err == nil || try == manifestTries || ctx.Err() != nil {
+			return raw, err
+		}
+		if err := pause(ctx, jitter(r.pause, try)); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// readManifest returns the content of a response and closes it.
+func readManifest(resp *http.Response, reference string) ([]byte, error) {
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, layout.MaxManifest+1))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("manifest %s: %w", reference, err)
 	}
 	if len(raw) > layout.MaxManifest {
 		return nil, fmt.Errorf("the manifest is longer than %d bytes", layout.MaxManifest)

@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	maxTries     = 6
-	mirrorTries  = 2 // there is another place to try
-	maxDialTries = 2 // a host that refuses a connection is rarely back in seconds
-	maxPause     = 30 * time.Second
-	maxAfter     = 2 * time.Minute // that a registry may ask us to wait
-	defaultPause = time.Second
+	maxTries      = 6
+	mirrorTries   = 2 // there is another place to try
+	manifestTries = 3 // when it arrives damaged
+	maxDialTries  = 2 // a host that refuses a connection is rarely back in seconds
+	maxPause      = 30 * time.Second
+	maxAfter      = 2 * time.Minute // that a registry may ask us to wait
+	defaultPause  = time.Second
 )
 
 // retry sends a request again when the network or the registry had a passing

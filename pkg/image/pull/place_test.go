@@ -158,29 +158,48 @@ func TestPullTrustsTheSitesAuthorities(t *testing.T) {
 
 func TestPullLimitsTransfers(t *testing.T) {
 	s := newServer(t)
-	s.push(t, "1", 6, 100)
-	var mu sync.Mutex
-	now, most := 0, 0
-	s.reset(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.Contains(r.URL.Path, "/blobs/") {
-			return false
+	img := s.push(t, "1", 6, 100)
+	conf, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mirrorOf(t, s) // it would take more, but has no layers
+	m.registry = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			w.WriteHeader(http.StatusNotFound)
+			return
 		}
-		mu.Lock()
-		now++
-		most = max(most, now)
-		mu.Unlock()
-		time.Sleep(20 * time.Millisecond)
-		mu.Lock()
-		now--
-		mu.Unlock()
-		return false
+		s.registry.ServeHTTP(w, r)
 	})
 	for _, limit := range []int{1, 3} {
-		most = 0
+		var mu sync.Mutex
+		now, all := 0, make(chan struct{})
+		s.reset(func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/blobs/") || strings.Contains(r.URL.Path, conf.String()) {
+				return false
+			}
+			mu.Lock()
+			now++
+			there := all
+			switch {
+			case now == limit: // let these go when one more has had the time to come
+				time.AfterFunc(20*time.Millisecond, func() {
+					mu.Lock()
+					defer mu.Unlock()
+					close(all)
+					now, all = 0, make(chan struct{})
+				})
+			case now > limit:
+				t.Errorf("%d transfers at once; want %d", now, limit)
+			}
+			mu.Unlock()
+			<-there
+			return false
+		})
 		o := s.options(t, "1")
-		o.Registries = config.Registries{{Name: s.host, Parallel: limit}}
-		if _, err := Pull(t.Context(), o); err != nil || most != limit {
-			t.Errorf("Pull = %v with %d transfers at once; want %d", err, most, limit)
+		o.Registries = config.Registries{{Name: s.host, Parallel: limit, Mirrors: []string{m.host}}, {Name: m.host, Parallel: 6}}
+		if _, err := Pull(t.Context(), o); err != nil {
+			t.Errorf("Pull = %v", err)
 		}
 	}
 }

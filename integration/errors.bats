@@ -173,8 +173,8 @@ nothing_half_written() {
 	mount -t tmpfs -o "size=512k,mode=0711,uid=$(id -u brolga),gid=$(id -g brolga)" brolga-store "$store"
 	fails_on_node "convert $ref@$digest: no space left in the store $store/sha256" \
 		--container-image="$ref"
-	expect_match 'brolga: hint: an administrator can make space with "brolga rmi --store"'
-	run_ok find "$store" -type f ! -path '*/lease/*'
+	expect_match 'brolga: hint: an administrator can make space with "brolga gc --store'
+	run_ok find "$store" -type f ! -name format
 	[[ -z $output ]] || fail "$output"
 	umount "$store"
 	run_ok crun --container-image="$ref" stat -c %s /bulk

@@ -191,6 +191,9 @@ manifest_of() { basename "$(store_file "$1")" .squashfs; }
 	expect_match '^life/'
 	run_fails as_user ls "$copies"
 	[[ -z $(find "$copies" ! -user brolga) ]]
+	# It is removed with the image.
+	run_ok as_root rmi --store "$ref"
+	[[ ! -e $(store_file "$ref") && -z $(find "$copies/sha256" -type f) ]]
 	# Another user's directory is not used, and is no reason to fail.
 	rm -rf "$copies"
 	as_user mkdir "$copies"

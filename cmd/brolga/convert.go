@@ -127,7 +127,7 @@ func convert(ctx context.Context, conf config.Config, stores store.Tiers, r ref.
 			return err
 		}
 		err = produce(held.Context(), conf, st, in, meta)
-		lost := errors.Is(context.Cause(held.Context()), lease.ErrLost)
+		lost := held.Lost()
 		if err := errors.Join(err, held.Close()); err == nil || !lost {
 			return err
 		}

@@ -63,8 +63,8 @@ func storeOwner(c config.Config) (identity.User, error) {
 	return identity.User{UID: uint32(uid), GID: uint32(gid), Name: u.Username}, nil
 }
 
-// openStores returns the stores for their owner, whom root becomes for good: a
-// file server may keep root out.
+// openStores returns the stores, and this node's copies, for their owner, whom
+// root becomes for good: a file server may keep root out.
 func openStores(c config.Config) (store.Tiers, error) {
 	owner, err := storeOwner(c)
 	if err != nil {
@@ -80,5 +80,9 @@ func openStores(c config.Config) (store.Tiers, error) {
 	if uint32(os.Geteuid()) != owner.UID {
 		return nil, fault.WithHint(fmt.Errorf("only root and %s may look into the store", c.StoreOwner), "without --store this is about your own images")
 	}
-	return store.NewTiers(c.Store, owner).Existing()
+	stores, err := store.NewTiers(c.Store, owner).Existing()
+	if copies := store.New(c.StoreCopyTo, owner); err == nil && copies.Check() == nil {
+		stores = append(stores, copies)
+	}
+	return stores, err
 }

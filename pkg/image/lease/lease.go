@@ -173,8 +173,8 @@ func Left(dir string, before time.Time) ([]string, error) {
 // Context ends when the lease is lost, with [ErrLost] as its cause, or closed.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Token is a name that no other lease has.
-func (l *Lease) Token() string { return l.token }
+// Lost says whether the lease is lost, which it may be before its context knows.
+func (l *Lease) Lost() bool { return errors.Is(l.touch(), fs.ErrNotExist) }
 
 // Close gives the lease back, unless it was lost.
 func (l *Lease) Close() error {

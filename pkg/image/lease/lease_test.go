@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -48,9 +49,9 @@ func beNode(path, host, times string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println("held", l.Token())
+		fmt.Println("held", l.token)
 		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
-		fmt.Println("cause", context.Cause(l.Context()))
+		fmt.Println("lost", l.Lost(), context.Cause(l.Context()))
 		return l.Close()
 	}
 	n, err := strconv.Atoi(times)
@@ -155,7 +156,7 @@ func TestDeadHolder(t *testing.T) {
 			}
 			_ = cmd.Wait()
 			l, err := Acquire(t.Context(), path, o)
-			if err != nil || l.Token() == token {
+			if err != nil || l.token == token {
 				t.Fatalf("Acquire after the holder died = %v", err)
 			}
 			if err := l.Close(); err != nil {
@@ -183,8 +184,8 @@ func TestStoppedHolder(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // some renewals
 	fmt.Fprintln(in)
 	line, _ := out.ReadString('\n')
-	if !strings.Contains(line, ErrLost.Error()) {
-		t.Errorf("the holder that was stopped says %q; want %q", line, ErrLost)
+	if want := "lost true " + ErrLost.Error(); strings.TrimSpace(line) != want {
+		t.Errorf("the holder that was stopped says %q; want %q", line, want)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
@@ -192,7 +193,7 @@ func TestStoppedHolder(t *testing.T) {
 	if !Held(path) {
 		t.Error("the lease of another went with that of the holder that was stopped")
 	}
-	if context.Cause(l.Context()) != nil {
+	if context.Cause(l.Context()) != nil || l.Lost() {
 		t.Errorf("the new holder lost it: %v", context.Cause(l.Context()))
 	}
 	if err := l.Close(); err != nil || Held(path) {
@@ -265,6 +266,38 @@ func TestDone(t *testing.T) {
 	o.Waited = func() { waited++ }
 	if _, err := Acquire(t.Context(), path, o); !errors.Is(err, ErrDone) || waited != 1 {
 		t.Errorf("Acquire = %v, told %d times to wait; want %v, once", err, waited, ErrDone)
+	}
+}
+
+// TestCrowd: of many that wait for the same work, one does it and the others do
+// not even take the lease.
+func TestCrowd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	var did, found atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 256 {
+		wg.Go(func() {
+			o := quick(fmt.Sprintf("n%d", i))
+			o.Done = func() bool { return did.Load() > 0 }
+			l, err := Acquire(t.Context(), path, o)
+			switch {
+			case errors.Is(err, ErrDone):
+				found.Add(1)
+			case err != nil:
+				t.Error(err)
+			default:
+				time.Sleep(100 * time.Millisecond)
+				did.Add(1)
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	// Who looked just before it was done may take the lease once more.
+	if did.Load() > 8 || did.Load()+found.Load() != 256 {
+		t.Errorf("%d did it and %d found it done", did.Load(), found.Load())
 	}
 }
 

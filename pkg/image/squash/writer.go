@@ -115,7 +115,7 @@ func explain(err error, dir string) error {
 	var st unix.Statfs_t
 	if unix.Statfs(dir, &st) == nil && st.Bavail*uint64(st.Bsize) < 16<<20 {
 		return fault.WithHint(fmt.Errorf("no space left in the store %s", dir),
-			`an administrator can make space with "brolga rmi --store"`)
+			`an administrator can make space with "brolga gc --store --max-size SIZE"`)
 	}
 	return fmt.Errorf("write to the store %s: %w", dir, err)
 }

@@ -400,9 +400,11 @@ func seal(path string) (size int64, digest string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
+	synced := make(chan error, 1)
+	go func() { synced <- errors.Join(f.Chmod(0o600), f.Sync()) }() // the disk works meanwhile
 	sum := sha256.New()
 	size, err = io.Copy(sum, f)
-	if err := errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, <-synced, f.Close()); err != nil {
 		return 0, "", err
 	}
 	return size, fmt.Sprintf("sha256:%x", sum.Sum(nil)), nil

@@ -21,10 +21,11 @@ const module = "github.com/brolga-hpc/brolga"
 // this test until someone decides where it belongs.
 var layers = [][]string{
 	{"fault", "wire", "trust", "command", "identity", "mountns", "userns", "image/lease", "image/expire"},
+	{"policy"},
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "image/layout", "image/source"},
-	{"job", "image/pull", "image/load", "image/squash", "image/store"},
+	{"job", "image/pull", "image/load", "image/signature", "image/squash", "image/store"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle"},
 	{"container"},
@@ -45,6 +46,7 @@ var only = []struct {
 	{"net/http", []string{"pkg/image/pull"}},
 	{"github.com/klauspost/compress", []string{"pkg/image/load", "pkg/image/squash"}},
 	{"github.com/BurntSushi/toml", []string{"pkg/config"}},
+	{"github.com/sigstore", []string{"pkg/image/signature"}},
 }
 
 // listed is what "go list" says of a package.
@@ -142,9 +144,9 @@ func TestLinked(t *testing.T) {
 	}{
 		{"./cmd/libbrolga", []string{
 			"net", "net/http", "os/exec", "plugin", "github.com/opencontainers/runc", "github.com/google/go-containerregistry",
-			module + "/pkg/command", module + "/pkg/engine", module + "/pkg/container", module + "/pkg/image/pull",
+			module + "/pkg/command", module + "/pkg/engine", module + "/pkg/container", module + "/pkg/image/pull", module + "/pkg/image/signature",
 		}},
-		{"./cmd/brolga-helper", []string{"net/http", "github.com/google/go-containerregistry", module + "/pkg/image/pull", module + "/pkg/image/squash"}},
+		{"./cmd/brolga-helper", []string{"net/http", "github.com/google/go-containerregistry", module + "/pkg/image/pull", module + "/pkg/image/squash", module + "/pkg/image/signature"}},
 		{"./cmd/brolga", []string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups"}},
 	} {
 		for _, p := range list(t, "-deps", tt.program) {

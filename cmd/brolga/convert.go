@@ -28,16 +28,22 @@ import (
 // runConvert adds an image to the store. It is internal: package image calls it,
 // as the store owner.
 //
-//	brolga convert [--config FILE] [--user NAME] NAME MANIFEST-DIGEST
+//	brolga convert [--config FILE] [--user NAME] [--verify] NAME MANIFEST-DIGEST
 //
 // Descriptor 3 is the manifest, 4 the configuration, 5 and following are the
 // layers in the manifest's order. They belong to the user and may change while
 // they are read. If the store has the image, or gets it from another process
 // meanwhile, there is nothing to do.
+//
+// Where the site's policy requires a signature of images with that name, the
+// evidence is on standard input. It is verified here, because here no user can
+// interfere, and the store notes with the image whose signature it has. With
+// --verify that is all: the store has the image.
 func runConvert(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
 	user := fs.String("user", "", "`NAME` of who wants the image, for lists")
+	only := fs.Bool("verify", false, "only verify the signature of a stored image")
 	if err := v.parse(fs, args, 2, 2); err != nil {
 		return err
 	}
@@ -59,7 +65,15 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	if err := confine(conf.Convert); err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
-	if err := convert(ctx, conf, store.NewTiers(conf.Store, owner), r, *user, fs.Arg(1)); err != nil {
+	stores, digest := store.NewTiers(conf.Store, owner), fs.Arg(1)
+	signed, err := verifySignature(conf.Policy, r, digest, os.Stdin)
+	if err == nil && !*only {
+		err = convert(ctx, conf, stores, r, *user, digest)
+	}
+	if err == nil && len(signed) > 0 {
+		err = noteSigned(ctx, stores, digest, signed)
+	}
+	if err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
 	return nil

@@ -145,6 +145,9 @@ func listCache(conf config.Config) ([]listed, error) {
 	}
 	st := store.NewTiers(conf.Store, identity.User{})
 	for _, d := range index.Manifests {
+		if layout.Signed(d.Annotations[layout.RefName]) != "" {
+			continue // goes with its image
+		}
 		i := listed{Reference: printable(d.Annotations[layout.RefName]), Digest: d.Digest, LastUsed: l.Used(d), User: u.Username}
 		if m, err := l.Manifest(d.Digest, layout.Host()); err == nil {
 			for _, b := range m.Layers {

@@ -15,10 +15,11 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
+	"github.com/brolga-hpc/brolga/pkg/policy"
 )
 
 // loadLocal puts an image of a file into the user's cache.
-func loadLocal(ctx context.Context, o load.Options) error {
+func loadLocal(ctx context.Context, p policy.Policy, o load.Options) error {
 	if o.Ref.Kind == ref.Directory {
 		return fault.WithHint(fmt.Errorf("pull %s: a directory is used as it is", o.Ref), "there is nothing to do before a job")
 	}
@@ -27,6 +28,9 @@ func loadLocal(ctx context.Context, o load.Options) error {
 		return err
 	}
 	o.Ref = o.Ref.In(dir)
+	if err := permitLocal(p, o.Ref); err != nil {
+		return err
+	}
 	res, err := load.Load(ctx, o)
 	if err != nil {
 		return err
@@ -65,7 +69,7 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	}
 	have := store.NewTiers(conf.Store, identity.User{}).Has // says nothing about who may use it
 	if r.IsLocal() {
-		return loadLocal(ctx, load.Options{Ref: r, Layout: *cache, Have: have})
+		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: *cache, Have: have})
 	}
 	o := pull.Options{
 		Ref:       r,
@@ -75,6 +79,7 @@ func runPull(ctx context.Context, v verb, args []string) error {
 
 		Credentials: &credential.Finder{Env: os.Environ()},
 		Registries:  conf.Registries,
+		Policy:      pullPolicy(conf.Policy, r),
 	}
 	if *platform != "" {
 		if o.Platform, err = layout.ParsePlatform(*platform); err != nil {

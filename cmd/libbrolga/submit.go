@@ -17,6 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/policy"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -48,7 +49,9 @@ func submit(c job.Call) ([]wire.Record, error) {
 		return nil, fmt.Errorf("--%s: %s: squashfs files and root directories are not supported yet by this version", option.Image, image)
 	}
 	image.Digest, err = localDigest(cfg, r.UID, image)
-	if errors.Is(err, errNotCached) {
+	// Signatures are verified by the pull, which says what it thinks of them.
+	signed := cfg.Policy.RuleFor(image.Origin()).Check != policy.Off
+	if errors.Is(err, errNotCached) || (err == nil && signed) {
 		image.Digest, err = pull(cfg, path, r.Image.In(dir), c.Step.Env)
 	}
 	if err != nil {
@@ -75,10 +78,12 @@ func localDigest(cfg config.Config, uid uint32, image ref.Ref) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := cache.Manifest(digest, layout.Host()); err != nil {
+	m, err := cache.Manifest(digest, layout.Host())
+	if err != nil {
 		return "", errNotCached
 	}
-	return digest, nil
+	whole, parts := m.Digests(digest)
+	return digest, cfg.Policy.Permit(image.Origin(), whole, parts)
 }
 
 // resolve looks up what a name means. What is in a file is known from the cache
@@ -121,7 +126,7 @@ func pull(cfg config.Config, path string, image ref.Ref, env []string) (string, 
 		return "", fmt.Errorf("pull %s: %w", image, err)
 	}
 	defer output.Close()
-	argv := []string{cfg.Client, "pull"}
+	argv := []string{cfg.Client, "pull", "--if-missing"}
 	if path != "" {
 		argv = append(argv, "--config", path)
 	}

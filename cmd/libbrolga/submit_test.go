@@ -92,8 +92,8 @@ func TestPull(t *testing.T) {
 		err                string // substring; empty means success
 	}{
 		{name: "digest", script: "echo docker.io/library/ubuntu:24.04@" + digest},
-		{name: "arguments", script: `[ "$*" = "pull docker.io/library/ubuntu:24.04" ] && echo x@` + digest},
-		{name: "configuration", script: `[ "$*" = "pull --config /a.toml docker.io/library/ubuntu:24.04" ] && echo x@` + digest, path: "/a.toml"},
+		{name: "arguments", script: `[ "$*" = "pull --if-missing docker.io/library/ubuntu:24.04" ] && echo x@` + digest},
+		{name: "configuration", script: `[ "$*" = "pull --if-missing --config /a.toml docker.io/library/ubuntu:24.04" ] && echo x@` + digest, path: "/a.toml"},
 		{name: "environment", script: `[ "$A$HOME" = b ] && echo x@` + digest, env: []string{"A=b"}},
 
 		{name: "status", script: "exit 3", err: errReported.Error()},

@@ -25,6 +25,7 @@ var checks = []func(Config) error{
 	checkConvert,
 	checkDevices,
 	checkRegistries,
+	func(c Config) error { return c.Policy.Validate() },
 }
 
 // Check returns all that is wrong with c, joined, or nil.

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/brolga-hpc/brolga/pkg/policy"
 )
 
 // Version is the version of Brolga, set by the Makefile.
@@ -72,6 +74,8 @@ type Config struct {
 	Registries Registries `toml:"registry"`
 	// Convert limits the conversion of an image.
 	Convert Convert `toml:"convert"`
+	// Policy restricts which images run.
+	Policy policy.Policy `toml:"policy"`
 	// Container has the settings of the container itself.
 	Container Container `toml:"container"`
 }
@@ -223,6 +227,7 @@ func Default() Config {
 			Squashfs: 256 << 30,
 			Files:    2_000_000,
 		},
+		Policy: policy.Policy{Allow: []string{}, Deny: []string{}},
 		Container: Container{
 			Writable:  true,
 			MountHome: true,

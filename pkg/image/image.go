@@ -9,10 +9,17 @@
 //
 //	as the user         read the manifest in the user's cache; whoever can
 //	                    present it may run the image
-//	as the store owner  open the image in the store: this is all, most times
+//	as the store owner  open the image in the store, if the site's policy lets it
+//	                    run: this is all, most times
 //	as the user         brolga pull, which knows registries
-//	as the store owner  brolga convert, which reads the layers
+//	as the store owner  brolga convert, which reads the layers and verifies
+//	                    signatures
 //	as the store owner  copy the image to the node, if the site wants that
+//
+// The policy is looked at for each use of an image, by the name that the user
+// gave and by the digests of what is there. Where a signature is required, the
+// store must have noted that it was verified with a key of today's policy; so an
+// image that was stored when less was required is verified before its next use.
 //
 // Many nodes may want the same image at the same time. One pulls it and one
 // converts it; the leases for that are taken by those programs. Whatever is
@@ -24,6 +31,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,6 +49,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
+	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
 // Source says where images come from and for whom.
@@ -65,6 +75,7 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 	if dir := s.Config.StoreCopyTo; dir != "" {
 		g.copies = store.New(dir, owner)
 	}
+	g.rule = s.Config.Policy.RuleFor(r.Origin())
 	img, err := g.get(ctx)
 	var told clientError
 	switch {
@@ -82,6 +93,7 @@ type getter struct {
 	owner  identity.User
 	stores store.Tiers
 	copies *store.Store // of this node; may be nil
+	rule   policy.Rule  // for signatures
 }
 
 func (g *getter) get(ctx context.Context) (store.Image, error) {
@@ -97,20 +109,33 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 			top, m, err = g.present()
 		}
 	}
+	if err == nil {
+		whole, parts := m.Digests(top)
+		err = g.Config.Policy.Permit(g.ref.Origin(), whole, parts)
+	}
 	if err != nil {
 		return store.Image{}, err
 	}
 	img, err := g.open(ctx, m.Digest)
-	if !errors.Is(err, store.ErrNotFound) {
+	if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, errUnverified) {
 		return img, err
 	}
 	if err := g.checkStore(); err != nil {
 		return store.Image{}, err
 	}
+	pinned := g.ref
+	pinned.Digest = top
+	if g.rule.Check == policy.Require && !pulled {
+		pulled = true // it fetches the signatures, too
+		if err := g.pull(ctx, pinned); err != nil {
+			return store.Image{}, err
+		}
+	}
+	if errors.Is(err, errUnverified) {
+		return g.add(ctx, top, m, nil)
+	}
 	files, err := g.blobs(m)
 	if errors.Is(err, layout.ErrNotFound) && !pulled {
-		pinned := g.ref
-		pinned.Digest = top
 		if err = g.pull(ctx, pinned); err == nil {
 			files, err = g.blobs(m)
 		}
@@ -123,14 +148,30 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, err
 	}
-	if err := g.convert(ctx, m, files); err != nil {
+	return g.add(ctx, top, m, files)
+}
+
+// add converts the image, or only has its signatures verified if the store has
+// it, and opens it.
+func (g *getter) add(ctx context.Context, top string, m layout.Manifest, files []*os.File) (store.Image, error) {
+	evidence, err := g.evidence(top, m)
+	if err != nil {
+		return store.Image{}, err
+	}
+	if err := g.convert(ctx, m, files, evidence); err != nil {
 		return store.Image{}, err
 	}
 	return g.open(ctx, m.Digest)
 }
 
-// open opens an image that is stored, best the node's copy.
+// open opens an image that is stored, best the node's copy, and that may be used
+// under the name that was asked for.
 func (g *getter) open(ctx context.Context, digest string) (store.Image, error) {
+	if g.rule.Check == policy.Require {
+		if err := g.checkSigned(digest); err != nil {
+			return store.Image{}, err
+		}
+	}
 	if g.copies != nil {
 		if img, err := g.copies.Open(digest); err == nil {
 			g.copies.Touch(img.Meta)
@@ -147,6 +188,51 @@ func (g *getter) open(ctx context.Context, digest string) (store.Image, error) {
 		return g.copies.Copy(ctx, img, int64(g.Config.StoreCopySize))
 	}
 	return img, nil
+}
+
+// errUnverified means that the store has an image, but does not know that it is
+// signed as the policy requires.
+var errUnverified = errors.New("its signature was not verified")
+
+// checkSigned returns nil if the store knows that the image is signed with a key
+// of the policy. A copy on the node may know less.
+func (g *getter) checkSigned(digest string) error {
+	img, err := g.stores.Open(digest)
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	for _, path := range g.rule.Keys {
+		file, err := trust.Read(path)
+		if err != nil {
+			return fmt.Errorf("read key of the policy: %w", err)
+		}
+		if slices.Contains(img.Meta.Signed, policy.KeyID(file)) {
+			return nil
+		}
+	}
+	return errUnverified
+}
+
+// evidence reads, as the user, what the cache has to show for the image, if
+// anything is asked for.
+func (g *getter) evidence(top string, m layout.Manifest) (text []byte, err error) {
+	if g.rule.Check != policy.Require {
+		return nil, nil
+	}
+	err = g.User.Do(func() error {
+		l, err := layout.Open(g.cache())
+		if err != nil {
+			return err
+		}
+		e, err := l.Evidence(g.ref, top, m, layout.Host())
+		if err != nil {
+			return err
+		}
+		text, err = json.Marshal(e)
+		return err
+	})
+	return text, err
 }
 
 // present reads, as the user, the manifest of the image for this platform. It
@@ -236,11 +322,16 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 }
 
 // convert runs brolga convert as the store owner.
-func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.File) error {
+func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.File, evidence []byte) error {
+	args := append(g.verb("convert"), "--user", g.User.Name)
+	if files == nil {
+		args = append(args, "--verify") // the store has it
+	}
 	return g.client(ctx, command.Cmd{
-		Args:     append(g.verb("convert"), "--user", g.User.Name, g.ref.String(), m.Digest),
+		Args:     append(args, g.ref.String(), m.Digest),
 		Env:      []string{path},
 		Identity: &command.Identity{UID: g.owner.UID, GID: g.owner.GID},
+		Stdin:    bytes.NewReader(evidence),
 		Files:    files,
 	})
 }

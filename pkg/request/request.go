@@ -165,7 +165,10 @@ func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) erro
 		return fmt.Errorf("--%s: %w", option.Image, err)
 	}
 	r.asked, r.Image = image, pinned(image, s)
-	return checkRegistry(c, image)
+	if image.IsRelative() {
+		return nil // package image knows the directory, and all digests
+	}
+	return errors.Join(checkRegistry(c, image), c.Policy.Permit(image.Origin(), nil, nil))
 }
 
 // checkRegistry refuses what the site blocks, whether it is cached or not.

@@ -5,6 +5,7 @@ package layout
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -257,6 +258,66 @@ func TestSelect(t *testing.T) {
 				t.Errorf("Select = %+v, %v; want number %d", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestPruneSignatures: signatures go with the last image that they are of.
+func TestPruneSignatures(t *testing.T) {
+	l := newLayout(t)
+	a := put(t, l, "r/a:1", "layer of a")
+	put(t, l, "r/b:1", "layer of b")
+	r := ref.Ref{Registry: "r", Repository: "a"}
+	payload, err := l.PutBlob([]byte("payload"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"layers":[{"mediaType":%q,"digest":%q,"size":7}]}`, TypeManifest, typePayload, payload)
+	digest, err := l.PutBlob(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []ref.Ref{SignatureRef(r, a.Digest), ReferrersRef(r, a.Digest)} {
+		err := l.Update(t.Context(), func(x *Index) {
+			x.Set(name.String(), Descriptor{Digest: digest, Size: int64(len(raw)), Annotations: map[string]string{RefName: name.String()}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		remove string
+		want   int
+	}{
+		{"r/b:1", 3},
+		{"r/a:1", 0},
+	} {
+		if err := l.Prune(t.Context(), func(d Descriptor) bool { return d.Annotations[RefName] == tt.remove }); err != nil {
+			t.Fatal(err)
+		}
+		if index, err := l.Index(); err != nil || len(index.Manifests) != tt.want {
+			t.Errorf("without %s the index has %+v, %v; want %d entries", tt.remove, index.Manifests, err, tt.want)
+		}
+	}
+	if blobs, err := os.ReadDir(l.path("blobs", "sha256")); err != nil || len(blobs) != 0 {
+		t.Errorf("the cache still has %v, %v", blobs, err)
+	}
+}
+
+func TestSigned(t *testing.T) {
+	hex := strings.Repeat("a", 64)
+	for name, want := range map[string]string{
+		"r/a:sha256-" + hex + ".sig": "sha256:" + hex,
+		"r/a:sha256-" + hex:          "sha256:" + hex,
+		"r/a:1":                      "",
+		"r/a@sha256:" + hex:          "",
+		"r/a:1@sha256:" + hex:        "",
+		"r/a:sha256-abc.sig":         "",
+		"r:1/a":                      "",
+		"":                           "",
+	} {
+		if got := Signed(name); got != want {
+			t.Errorf("Signed(%q) = %q; want %q", name, got, want)
+		}
 	}
 }
 

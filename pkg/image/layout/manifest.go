@@ -57,6 +57,8 @@ type Descriptor struct {
 	Size        int64             `json:"size"`
 	Platform    *Platform         `json:"platform,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+	// ArtifactType is what a manifest that is no image is for.
+	ArtifactType string `json:"artifactType,omitempty"`
 }
 
 // Platform is what an image runs on.
@@ -234,6 +236,15 @@ func Compose(config Descriptor, layers []Descriptor) (Manifest, error) {
 
 // Blobs returns what the manifest refers to, the configuration first.
 func (m Manifest) Blobs() []Descriptor { return append([]Descriptor{m.Config}, m.Layers...) }
+
+// Digests returns the digests by which a site may know the image: those of top,
+// which its name points to, and of the manifest, and those of its parts.
+func (m Manifest) Digests(top string) (whole, parts []string) {
+	for _, d := range m.Blobs() {
+		parts = append(parts, d.Digest)
+	}
+	return []string{top, m.Digest}, parts
+}
 
 // Parse reads an image manifest, or an index, of OCI or Docker (version 2,
 // schema 2). The index is nil when it is a manifest.

@@ -18,8 +18,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
 
-// Prune removes the images for which gone returns true from the index, and the
-// blobs that no image refers to any more.
+// Prune removes the images for which gone returns true from the index, with their
+// signatures, and the blobs that no image refers to any more.
 func (l *Layout) Prune(ctx context.Context, gone func(Descriptor) bool) error {
 	kept, removed, err := l.forget(ctx, gone)
 	if err != nil || len(removed) == 0 {
@@ -38,6 +38,7 @@ func (l *Layout) forget(ctx context.Context, gone func(Descriptor) bool) (kept, 
 			}
 			return false
 		})
+		removed = append(removed, l.dropSignatures(x)...)
 		kept = x.Manifests
 	})
 	return kept, removed, err
@@ -55,7 +56,14 @@ func (l *Layout) Collect(ctx context.Context, limits expire.Limits, tell func(ex
 	if err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
-	kept := slices.Clone(index.Manifests)
+	var kept, signatures []Descriptor // the latter go with their images
+	for _, d := range index.Manifests {
+		if Signed(d.Annotations[RefName]) == "" {
+			kept = append(kept, d)
+		} else {
+			signatures = append(signatures, d)
+		}
+	}
 	slices.SortStableFunc(kept, func(a, b Descriptor) int { return l.Used(a).Compare(l.Used(b)) })
 	var gone []Descriptor
 	for total := sum(sizes); len(kept) > 0 && !limits.Keep(total, l.Used(kept[0])); {
@@ -65,6 +73,7 @@ func (l *Layout) Collect(ctx context.Context, limits expire.Limits, tell func(ex
 		tell(expire.Removed{What: "image", Name: d.Annotations[RefName], Size: total - left})
 		total = left
 	}
+	kept = append(kept, signatures...)
 	if len(gone) > 0 && !limits.DryRun {
 		isGone := func(d Descriptor) bool {
 			return slices.ContainsFunc(gone, func(g Descriptor) bool {
@@ -135,6 +144,26 @@ func (l *Layout) reachAll(images []Descriptor) map[string]bool {
 	return seen
 }
 
+// dropSignatures removes signatures of images that the index does not have any
+// more, and returns them.
+func (l *Layout) dropSignatures(x *Index) (removed []Descriptor) {
+	images := map[string]bool{}
+	for _, d := range x.Manifests {
+		if Signed(d.Annotations[RefName]) == "" {
+			l.reach(d.Digest, images)
+		}
+	}
+	x.Manifests = slices.DeleteFunc(x.Manifests, func(d Descriptor) bool {
+		signed := Signed(d.Annotations[RefName])
+		if signed == "" || images[signed] {
+			return false
+		}
+		removed = append(removed, d)
+		return true
+	})
+	return removed
+}
+
 // reach adds to seen all blobs that the image with the given digest needs.
 func (l *Layout) reach(digest string, seen map[string]bool) {
 	if seen[digest] {
@@ -147,7 +176,10 @@ func (l *Layout) reach(digest string, seen map[string]bool) {
 	}
 	m, index, err := Parse(raw)
 	switch {
-	case err != nil:
+	case err != nil: // no image, so perhaps signatures
+		for _, d := range SignatureBlobs(raw) {
+			seen[d.Digest] = true
+		}
 	case index != nil:
 		for _, d := range index.Manifests {
 			l.reach(d.Digest, seen)

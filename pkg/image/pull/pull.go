@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -47,6 +48,8 @@ type Options struct {
 	Credentials *credential.Finder
 	// Registries has what the site says of registries.
 	Registries config.Registries
+	// Policy says which images may be pulled; the zero Policy allows all.
+	Policy Policy
 	// Progress is told how far the pull is; nil is quiet.
 	Progress *Progress
 	// Pause is how long to wait before the first retry of a request; later ones
@@ -92,7 +95,7 @@ func pull(ctx context.Context, o Options) (Result, error) {
 	known := o.Ref.Digest != "" || o.IfMissing // what the name means cannot change
 	if known {
 		if res, ok := p.local(); ok {
-			return res, p.record(ctx, res)
+			return res, errors.Join(p.record(ctx, res), p.accept(ctx))
 		}
 	}
 	before := p.stamp()
@@ -106,7 +109,7 @@ func pull(ctx context.Context, o Options) (Result, error) {
 	// Another process may just have done it.
 	if known || p.stamp() != before {
 		if res, ok := p.local(); ok {
-			return res, p.record(ctx, res)
+			return res, errors.Join(p.record(ctx, res), p.accept(ctx))
 		}
 	}
 	return p.fetch(ctx)
@@ -124,6 +127,7 @@ type puller struct {
 	places   []*place // that are left to try
 	fetched  bool     // a registry was asked what the name means
 	top      layout.Descriptor
+	image    layout.Manifest // what top leads to on this platform
 	// progress is o.Progress while layers are fetched; the rest is too small.
 	progress *Progress
 }
@@ -138,7 +142,7 @@ func (p *puller) local() (Result, bool) {
 	if err != nil || !p.layout.Has(m.Config) || (!p.have(m) && !p.layout.Complete(m)) {
 		return Result{}, false
 	}
-	p.top = top
+	p.top, p.image = top, m
 	return Result{Digest: top.Digest, Manifest: m.Digest}, true
 }
 
@@ -160,6 +164,10 @@ func (p *puller) stamp() string {
 func (p *puller) fetch(ctx context.Context) (Result, error) {
 	m, err := p.manifest(ctx)
 	if err != nil {
+		return Result{}, err
+	}
+	p.image = m
+	if err := p.accept(ctx); err != nil {
 		return Result{}, err
 	}
 	if err := p.blobs(ctx, []layout.Descriptor{m.Config}); err != nil {
@@ -326,12 +334,19 @@ func each(ctx context.Context, blobs []layout.Descriptor, parallel int, f func(c
 	return context.Cause(ctx)
 }
 
+// means says whether a name points to a digest.
+func means(index layout.Index, name, digest string) bool {
+	d := index.Find(name)
+	return d != nil && d.Digest == digest
+}
+
 // record names the image in index.json.
 func (p *puller) record(ctx context.Context, res Result) error {
 	name := p.o.Ref.String()
 	if p.o.Ref.Digest != "" {
 		// Nothing about a digest can change: write only what is new.
-		if index, err := p.layout.Index(); err == nil && index.Find(name) != nil {
+		index, err := p.layout.Index()
+		if err == nil && (index.Find(name) != nil || means(index, p.o.Ref.Name(), res.Digest)) {
 			return nil
 		}
 	} else if !p.fetched {

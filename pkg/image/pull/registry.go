@@ -218,13 +218,9 @@ func (r *registry) manifest(ctx context.Context, reference string) ([]byte, erro
 
 // readManifest returns the content of a response and closes it.
 func readManifest(resp *http.Response, reference string) ([]byte, error) {
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, layout.MaxManifest+1))
+	raw, err := readAll(resp)
 	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", reference, err)
-	}
-	if len(raw) > layout.MaxManifest {
-		return nil, fmt.Errorf("the manifest is longer than %d bytes", layout.MaxManifest)
 	}
 	want := reference
 	if !ref.IsDigest(want) {
@@ -232,6 +228,28 @@ func readManifest(resp *http.Response, reference string) ([]byte, error) {
 	}
 	if got := layout.Digest(raw); ref.IsDigest(want) && got != want {
 		return nil, fmt.Errorf("manifest %s is corrupt: the registry sent content with digest %s", want, got)
+	}
+	return raw, nil
+}
+
+// referrers fetches the index of what refers to a digest.
+func (r *registry) referrers(ctx context.Context, digest string) ([]byte, error) {
+	resp, err := r.do(ctx, http.MethodGet, "referrers/"+digest, http.Header{"Accept": {layout.TypeIndex}})
+	if err != nil {
+		return nil, err
+	}
+	return readAll(resp)
+}
+
+// readAll returns what is small enough for a manifest.
+func readAll(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, layout.MaxManifest+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > layout.MaxManifest {
+		return nil, fmt.Errorf("the manifest is longer than %d bytes", layout.MaxManifest)
 	}
 	return raw, nil
 }

@@ -91,19 +91,23 @@ func (r Ref) Argument() string {
 
 // Name returns the canonical form without User and digest.
 func (r Ref) Name() string {
-	var name string
-	switch r.Kind {
-	case Registry:
-		name = r.Registry + "/" + r.Repository
-	case Squashfs:
-		name = r.Path
-	default:
-		name = string(r.Kind) + ":" + r.Path
-	}
+	name := r.Origin()
 	if r.Tag != "" {
 		name += ":" + r.Tag
 	}
 	return name
+}
+
+// Origin returns the canonical form without tag and digest, which is what a
+// site's policy is about.
+func (r Ref) Origin() string {
+	switch r.Kind {
+	case Registry:
+		return r.Registry + "/" + r.Repository
+	case Squashfs:
+		return r.Path
+	}
+	return string(r.Kind) + ":" + r.Path
 }
 
 // IsLocal says whether the image is in a file or directory, at Path.

@@ -69,6 +69,9 @@ type Meta struct {
 	Squashfs string    `json:"squashfs"` // its digest
 	Used     time.Time `json:"-"`        // last, to an hour or so
 	Config   Config    `json:"config"`
+	// Signed lists the keys whose signature of the image was verified, by the
+	// digest of their files.
+	Signed []string `json:"signed,omitempty"`
 	// Passwd and Group are the image's /etc/passwd and /etc/group, kept here
 	// because each container start needs them and reading them from a squashfs
 	// that was mounted a moment ago is slow. Nil if the image has none.
@@ -376,14 +379,7 @@ func (d *Draft) publish(meta Meta) error {
 		return damaged(meta.Digest)
 	}
 	meta.Format, meta.Digest = format, "sha256:"+d.hex
-	text, err := json.Marshal(meta)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(d.dir+".json", text, 0o600); err != nil {
-		return err
-	}
-	if _, _, err := seal(d.dir + ".json"); err != nil {
+	if err := d.writeMeta(meta); err != nil {
 		return err
 	}
 	for _, ext := range []string{".json", ".squashfs"} {
@@ -392,6 +388,51 @@ func (d *Draft) publish(meta Meta) error {
 		}
 	}
 	return syncDir(d.store.path(""))
+}
+
+func (d *Draft) writeMeta(meta Meta) error {
+	text, err := json.Marshal(meta)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.dir+".json", text, 0o600); err != nil {
+		return err
+	}
+	_, _, err = seal(d.dir + ".json")
+	return err
+}
+
+// Amend changes, as the store owner, what the store knows of an image that it
+// has. A reader sees all of the change or nothing.
+func (s *Store) Amend(ctx context.Context, digest string, change func(*Meta)) error {
+	held, err := s.Lease(ctx, digest, nil)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.amend(digest, change), held.Close()); err != nil {
+		return fmt.Errorf("amend image %s: %w", digest, err)
+	}
+	return nil
+}
+
+func (s *Store) amend(digest string, change func(*Meta)) error {
+	d, err := s.Draft(digest)
+	if err != nil {
+		return err
+	}
+	defer d.Discard()
+	meta, err := s.readMeta(digest, d.hex)
+	if err != nil {
+		return err
+	}
+	change(&meta)
+	if err := d.writeMeta(meta); err != nil {
+		return err
+	}
+	if err := os.Rename(d.dir+".json", s.path(d.hex+".json")); err != nil {
+		return err
+	}
+	return syncDir(s.path(""))
 }
 
 // seal makes a file durable and private and returns its size and digest.

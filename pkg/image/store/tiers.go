@@ -3,7 +3,9 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +51,16 @@ func (t Tiers) Has(digest string) bool {
 		}
 	}
 	return false
+}
+
+// Amend changes what is known of an image, in the store that Open finds it in.
+func (t Tiers) Amend(ctx context.Context, digest string, change func(*Meta)) error {
+	for _, s := range t {
+		if s.Has(digest) {
+			return s.Amend(ctx, digest, change)
+		}
+	}
+	return fmt.Errorf("amend image %s: %w", digest, ErrNotFound)
 }
 
 // Existing returns those that exist on this node, of which there must be one. All

@@ -72,9 +72,10 @@ static int add_identity(struct message *m, spank_t sp)
 
 /*
  * The script of a batch step is the first argument, in slurmd's spool directory;
- * slurmd wrote it there and named it, so the path can be trusted.
+ * slurmd wrote it there and named it, so the path can be trusted. In other steps
+ * the first argument is what the user typed.
  */
-static int add_script(struct message *m, spank_t sp)
+static int add_program(struct message *m, spank_t sp)
 {
 	uint32_t step = 0;
 	char **arguments = NULL;
@@ -82,11 +83,9 @@ static int add_script(struct message *m, spank_t sp)
 
 	if (spank_get_item(sp, S_JOB_STEPID, &step) != ESPANK_SUCCESS)
 		return -1;
-	if (step != STEP_BATCH)
-		return 0;
 	if (spank_get_item(sp, S_JOB_ARGV, &count, &arguments) != ESPANK_SUCCESS || count < 1)
-		return -1;
-	message_add(m, "script", arguments[0]);
+		return step == STEP_BATCH ? -1 : 0;
+	message_add(m, step == STEP_BATCH ? "script" : "command", arguments[0]);
 	return 0;
 }
 
@@ -113,7 +112,7 @@ int job_add_facts(struct message *m, spank_t sp)
 	for (size_t i = 0; i < COUNT(numbers); i++)
 		if (add_number(m, sp, numbers[i].item, numbers[i].key) < 0)
 			return -1;
-	if (add_identity(m, sp) < 0 || add_script(m, sp) < 0)
+	if (add_identity(m, sp) < 0 || add_program(m, sp) < 0)
 		return -1;
 	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
 		return -1;

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -42,16 +43,20 @@ type Params struct {
 	UserNamespace *os.File
 }
 
-// Bundle is a bundle whose root file system is mounted.
+// Bundle is a bundle.
 type Bundle struct {
 	// Dir holds config.json and the root file system.
 	Dir string
 	// Spec is the content of config.json.
 	Spec *specs.Spec
+
+	params Params
+	root   *rootfs.Rootfs
 }
 
-// Create makes the bundle.
-func Create(p Params) (*Bundle, error) {
+// New makes the bundle with an empty root file system. The caller keeps the
+// image open until [Bundle.Mount] has returned.
+func New(p Params) (*Bundle, error) {
 	dir := filepath.Join(p.RunDir, "bundle")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
@@ -60,10 +65,19 @@ func Create(p Params) (*Bundle, error) {
 	if err := hook.Edit(p.Hooks, s, p.Request); err != nil {
 		return nil, err
 	}
-	if err := mountRootfs(p, dir, s); err != nil {
+	root, err := rootfs.New(rootfs.Params{
+		Dir:       dir,
+		Lock:      filepath.Join(p.RunDir, "loop.lock"),
+		Image:     p.Image,
+		TmpfsSize: p.Request.TmpfsSize,
+		User:      p.User,
+
+		UserNamespace: p.UserNamespace,
+	})
+	if err != nil {
 		return nil, err
 	}
-	return &Bundle{Dir: dir, Spec: s}, writeConfig(dir, s)
+	return &Bundle{Dir: dir, Spec: s, params: p, root: root}, writeConfig(dir, s)
 }
 
 // document has the fields of the specification that Brolga sets, in the format
@@ -96,20 +110,13 @@ func writeConfig(dir string, s *specs.Spec) error {
 	return nil
 }
 
-func mountRootfs(p Params, dir string, s *specs.Spec) error {
-	root, err := rootfs.Build(rootfs.Params{
-		Dir:       dir,
-		Lock:      filepath.Join(p.RunDir, "loop.lock"),
-		Image:     p.Image,
-		TmpfsSize: p.Request.TmpfsSize,
-		User:      p.User,
-
-		UserNamespace: p.UserNamespace,
-	})
-	if err != nil {
+// Mount mounts the root file system. It may run on another thread in the same
+// namespace; copies of the namespace that were made since [New] see it, too.
+func (b *Bundle) Mount() error {
+	root, p, s := b.root, b.params, b.Spec
+	if err := root.Build(); err != nil {
 		return err
 	}
-	defer root.Close()
 	if err := root.MakeDirectories(); err != nil {
 		return err
 	}
@@ -130,6 +137,20 @@ func mountRootfs(p Params, dir string, s *specs.Spec) error {
 	}
 	return nil
 }
+
+// ReadAhead reads what the step's program needs first (rootfs.ReadAhead).
+func (b *Bundle) ReadAhead() {
+	var path string
+	for _, v := range b.Spec.Process.Env {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok {
+			path = value
+		}
+	}
+	b.root.ReadAhead(b.params.Request.Command, path)
+}
+
+// Close releases what Mount has opened. The mounts stay until the namespace ends.
+func (b *Bundle) Close() error { return b.root.Close() }
 
 // mountAll makes the mounts that libcontainer does not. All that cannot be
 // made are reported.

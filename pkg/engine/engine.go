@@ -148,7 +148,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		return nil, err
 	}
 	hooks := hook.Select(e.Hooks, e.Job.Request)
-	b, err := bundle.Create(bundle.Params{
+	b, err := bundle.New(bundle.Params{
 		RunDir:  e.Job.Config.RunDir,
 		Request: e.Job.Request,
 		Image:   img.File,

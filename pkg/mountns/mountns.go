@@ -4,7 +4,8 @@
 //
 // A mount namespace belongs to a thread in Linux. [Do] gives a function a
 // thread in a fresh copy of a namespace; when the function returns, the thread
-// ends, and with it all mounts that nobody else holds. Nothing is ever mounted
+// ends, and with it all mounts that nobody else holds. [Join] gives it one beside
+// such a thread. Nothing is ever mounted
 // where the host sees it, so nothing is left on the host, whatever is killed.
 package mountns
 
@@ -24,24 +25,43 @@ import (
 // f must not start goroutines that rely on the namespace, but may start
 // processes. It needs CAP_SYS_ADMIN.
 func Do(from *os.File, f func() error) error {
+	return onThread(func() error { return enter(from) }, f)
+}
+
+// Join runs f on a thread in a mount namespace itself, beside others that are
+// there. It needs CAP_SYS_ADMIN.
+func Join(namespace *os.File, f func() error) error {
+	return onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("unshare the working directory: %w", err)
+		}
+		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("join a mount namespace: %w", err)
+		}
+		return nil
+	}, f)
+}
+
+// onThread runs enter and f on a thread that ends with them.
+func onThread(enter, f func() error) error {
 	result := make(chan error)
-	go run(from, f, result)
+	go run(enter, f, result)
 	return <-result
 }
 
-func run(from *os.File, f func() error, result chan<- error) {
+func run(enter, f func() error, result chan<- error) {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
 		// The main thread's namespace is the one that /proc/self/ns shows of
 		// this process. Hold it while another thread takes over.
 		defer runtime.UnlockOSThread()
 		taken := make(chan error)
-		go run(from, f, taken)
+		go run(enter, f, taken)
 		result <- <-taken
 		return
 	}
 	// Never unlocked: the thread ends with the goroutine.
-	if err := enter(from); err != nil {
+	if err := enter(); err != nil {
 		result <- err
 		return
 	}

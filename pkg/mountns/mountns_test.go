@@ -132,6 +132,37 @@ func TestDoFrom(t *testing.T) {
 	}
 }
 
+// TestJoin checks that a thread beside another sees and makes the same mounts.
+func TestJoin(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	err := Do(nil, func() error {
+		here := own(t)
+		if err := Join(here, func() error {
+			if !same(t, own(t), here) {
+				t.Error("the namespace is another")
+			}
+			return mark(dir)
+		}); err != nil {
+			return err
+		}
+		if !marked(dir) {
+			t.Error("what was mounted beside is not there")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if marked(dir) {
+		t.Error("what was mounted is on the host")
+	}
+	failure := errors.New("failure")
+	if err := Join(own(t), func() error { return failure }); !errors.Is(err, failure) {
+		t.Errorf("Join = %v; want the function's error", err)
+	}
+}
+
 // TestDoFollowsTheOriginal checks that a file system that is mounted later, as
 // an automounter does, appears in the copy.
 func TestDoFollowsTheOriginal(t *testing.T) {

@@ -79,6 +79,9 @@ type Request struct {
 	Unshare []string
 	// Annotations are for hooks.
 	Annotations map[string]string
+	// Command is the program that tasks execute, as far as it is known: it is
+	// read ahead, and nothing depends on it.
+	Command string
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string
 }
@@ -121,6 +124,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		EntrypointLog:  o.Flag(option.EntrypointLog, false),
 		RemapRoot:      o.Flag(option.RemapRoot, c.Container.RemapRoot) && s.UID != 0,
 		Script:         s.Script,
+		Command:        s.Command,
 	}
 	err := errors.Join(
 		r.checkUser(c),

@@ -33,6 +33,9 @@ type Step struct {
 	// MultiProg tells, on the submitting side only, that srun was called with
 	// --multi-prog.
 	MultiProg bool
+	// Command is the program of the step as the user named it, empty where that
+	// is not known.
+	Command string
 	// Env is the environment of the step, as NAME=VALUE.
 	Env []string
 }
@@ -96,6 +99,8 @@ func FromRecords(records []wire.Record) (Step, []wire.Record, error) {
 			s.Node = r.Value
 		case "script":
 			s.Script = r.Value
+		case "command":
+			s.Command = r.Value
 		case "env":
 			s.Env = append(s.Env, r.Value)
 		default:

@@ -39,6 +39,14 @@ func TestFromRecords(t *testing.T) {
 	}
 }
 
+// TestCommand checks what steps have that are no batch steps.
+func TestCommand(t *testing.T) {
+	got, _, err := FromRecords([]wire.Record{{Key: "command", Value: "./app"}})
+	if err != nil || got.Command != "./app" || got.Script != "" {
+		t.Errorf("FromRecords = %+v, %v; want the command", got, err)
+	}
+}
+
 func TestFromRecordsErrors(t *testing.T) {
 	for _, tt := range []struct{ key, value string }{
 		{"job", ""}, {"step", "x"}, {"tasks", "-1"}, {"uid", "4294967296"}, {"gid", "1e3"}, {"group", " 1"},

@@ -72,13 +72,14 @@ static void batch_script(void)
 /* The first argument of another step is the user's and no script of slurmd. */
 static void no_script(void)
 {
-	char *argv[] = { "/etc/shadow", NULL };
+	char *argv[] = { "./app", "an argument", NULL };
 
 	as_root();
 	unsetenv("SLURMD_NODENAME");
 	fake.argv = argv;
-	fake.argc = 1;
-	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=0\ngid=1\n" ROOT "node=\nend\n");
+	fake.argc = 2;
+	expect_facts(0,
+		     "job=5\nstep=0\ntasks=2\nuid=0\ngid=1\n" ROOT "command=./app\nnode=\nend\n");
 }
 
 static void batch_without_script(void)
@@ -131,7 +132,7 @@ int main(void)
 		{ "all facts of a step are told", ordinary_step },
 		{ "a step without groups, variables and node name", bare_step },
 		{ "a batch step has a script", batch_script },
-		{ "no other step has a script", no_script },
+		{ "another step has a command instead", no_script },
 		{ "a batch step without script fails", batch_without_script },
 		{ "a fact that Slurm refuses is an error", refused_items },
 		{ "the extern step is no container step", which_steps },

@@ -37,7 +37,7 @@ var shared = []string{"pts", "shm", "mqueue"}
 // shared memory is the container's own, and message queues are left to be
 // mounted where their namespace is.
 func (r *Rootfs) MountDev(patterns []string, ownIPC bool) error {
-	dev := filepath.Join(r.dir, "dev")
+	dev := r.nextStage()
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return fmt.Errorf("lay out /dev: %w", err)
 	}

@@ -33,8 +33,7 @@ var ErrNoSource = errors.New("no such file or directory on this node")
 
 // Mount makes one mount. The error wraps [ErrNoSource] where that is the reason.
 func (r *Rootfs) Mount(m Mount) error {
-	r.made++
-	stage := filepath.Join(r.dir, "stage", fmt.Sprint(r.made))
+	stage := r.nextStage()
 	isDir, err := r.prepare(m, stage)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.Source, err)
@@ -86,10 +85,9 @@ func isDevice(source *os.File) bool {
 // MountTmpfs mounts an empty file system of the user's. Options are those of
 // the runtime specification.
 func (r *Rootfs) MountTmpfs(target string, options []string) error {
-	r.made++
-	stage := filepath.Join(r.dir, "stage", fmt.Sprint(r.made))
+	stage := r.nextStage()
 	err := os.Mkdir(stage, 0o755)
-	data := fmt.Sprintf("uid=%d,gid=%d", r.user.UID, r.user.GID)
+	data := fmt.Sprintf("uid=%d,gid=%d", r.params.User.UID, r.params.User.GID)
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 	for _, o := range options {
 		switch {
@@ -115,7 +113,7 @@ func (r *Rootfs) MountTmpfs(target string, options []string) error {
 
 func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
 	if m.AsUser {
-		err = r.user.Do(func() error {
+		err = r.params.User.Do(func() error {
 			source, err = openNoMagic(m.Source)
 			return err
 		})
@@ -126,7 +124,7 @@ func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, ErrNoSource
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("user %s may not reach it: %w", r.user.Name, unix.EACCES)
+		return nil, fmt.Errorf("user %s may not reach it: %w", r.params.User.Name, unix.EACCES)
 	}
 	return source, err
 }
@@ -257,7 +255,7 @@ func (r *Rootfs) openTarget(target string, isDir bool) (*os.File, error) {
 		err = make()
 	} else {
 		// On the host's file systems root makes nothing.
-		err = r.user.Do(make)
+		err = r.params.User.Do(make)
 	}
 	return made, err
 }
@@ -270,7 +268,7 @@ func (r *Rootfs) openDeepest(target string) (deepest *os.File, missing []string,
 		// one of the host's is the user's to know or not.
 		handle, err := r.openInOverlay(path)
 		if errors.Is(err, fs.ErrPermission) {
-			err = r.user.Do(func() (err error) {
+			err = r.params.User.Do(func() (err error) {
 				handle, err = pathrs.OpenatInRoot(r.root, path)
 				return err
 			})

@@ -6,7 +6,7 @@
 //
 // # Layout
 //
-// [Build] covers a directory with a tmpfs, which holds:
+// [New] covers a directory with a tmpfs, which holds:
 //
 //	lower/   the image, squashfs on a loop device, read-only
 //	upper/   what the step changes, and mount points the image lacks
@@ -16,6 +16,11 @@
 //	stage/   one mount point for each mount while it is prepared
 //
 // Nothing undoes the mounts: they end with the namespace.
+//
+// The tmpfs is shared with copies of the namespace (mount_namespaces(7)), so what
+// [Rootfs.Build] mounts there also appears in one that was made since [New].
+// Flags of a mount do not: it is prepared in stage/, which is private, and gets
+// them before it is moved to its place.
 //
 // # Whom it trusts
 //
@@ -65,15 +70,14 @@ type Rootfs struct {
 	// Path is the root directory.
 	Path string
 
-	dir  string
-	root *os.File // the root directory
-	own  []uint64 // device numbers of file systems made here, not the host's
-	user identity.User
-	made int // number of mounts and files prepared so far
+	params Params
+	root   *os.File // the root directory
+	own    []uint64 // device numbers of file systems made here, not the host's
+	made   int      // number of mounts and files prepared so far
 }
 
-// Build mounts the image and the overlay.
-func Build(p Params) (*Rootfs, error) {
+// New mounts the tmpfs and lays it out.
+func New(p Params) (*Rootfs, error) {
 	options := "mode=0755,size=" + p.TmpfsSize
 	if err := unix.Mount("brolga", p.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return nil, fmt.Errorf("mount tmpfs (size=%s): %w", p.TmpfsSize, err)
@@ -83,16 +87,28 @@ func Build(p Params) (*Rootfs, error) {
 			return nil, fmt.Errorf("lay out bundle: %w", err)
 		}
 	}
-	r := &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), dir: p.Dir, user: p.User}
-	if err := r.mountImage(p.Image, p.Lock); err != nil {
-		return nil, err
+	stage := filepath.Join(p.Dir, "stage")
+	if err := errors.Join(
+		unix.Mount(stage, stage, "", unix.MS_BIND, ""),
+		unix.Mount("", stage, "", unix.MS_PRIVATE, ""),
+		unix.Mount("", p.Dir, "", unix.MS_SHARED, ""),
+	); err != nil {
+		return nil, fmt.Errorf("lay out bundle: %w", err)
 	}
-	if p.UserNamespace != nil {
-		if err := mapOwners(filepath.Join(p.Dir, "lower"), p.UserNamespace); err != nil {
-			return nil, err
+	return &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}, nil
+}
+
+// Build mounts the image and the overlay.
+func (r *Rootfs) Build() error {
+	if err := r.mountImage(r.params.Image, r.params.Lock); err != nil {
+		return err
+	}
+	if r.params.UserNamespace != nil {
+		if err := mapOwners(filepath.Join(r.params.Dir, "lower"), r.params.UserNamespace); err != nil {
+			return err
 		}
 	}
-	return r, r.mountOverlay()
+	return r.mountOverlay()
 }
 
 // mapOwners covers a mount with itself, in which the files of root belong to
@@ -122,7 +138,7 @@ func (r *Rootfs) mountImage(image *os.File, lock string) error {
 	defer device.Close()
 	source := fmt.Sprintf("/proc/self/fd/%d", device.Fd())
 	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount(source, filepath.Join(r.dir, "lower"), "squashfs", flags, ""); err != nil {
+	if err := unix.Mount(source, filepath.Join(r.params.Dir, "lower"), "squashfs", flags, ""); err != nil {
 		return fmt.Errorf("mount image %s: %w", image.Name(), err)
 	}
 	return limitReadahead(device)
@@ -145,11 +161,11 @@ func limitReadahead(device *os.File) error {
 }
 
 func (r *Rootfs) mountOverlay() error {
-	lower, upper := filepath.Join(r.dir, "lower"), filepath.Join(r.dir, "upper")
+	lower, upper := filepath.Join(r.params.Dir, "lower"), filepath.Join(r.params.Dir, "upper")
 	if err := copyMode(lower, upper); err != nil {
 		return err
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(r.dir, "work"))
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(r.params.Dir, "work"))
 	if err := unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
@@ -204,14 +220,35 @@ func (r *Rootfs) MakeDirectory(path string) error {
 	return handle.Close()
 }
 
-// MakeReadOnly makes the root file system read-only, but nothing mounted in it.
-// It comes last: mount points cannot be made any more.
+// MakeReadOnly makes the root file system read-only, but nothing mounted in it:
+// it covers it with itself. It comes last: mount points cannot be made any more.
 func (r *Rootfs) MakeReadOnly() error {
+	stage := r.nextStage()
 	const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("", r.Path, "", flags, ""); err != nil {
+	err := os.Mkdir(stage, 0o755)
+	for _, step := range []struct {
+		source, target string
+		flags          uintptr
+	}{
+		{r.Path, stage, unix.MS_BIND | unix.MS_REC},
+		{"", stage, unix.MS_PRIVATE}, // or the move below would also go into what is moved
+		{"", stage, flags},
+		{stage, r.Path, unix.MS_MOVE},
+	} {
+		if err == nil {
+			err = unix.Mount(step.source, step.target, "", step.flags, "")
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("make the root file system read-only: %w", err)
 	}
 	return nil
+}
+
+// nextStage returns a path where a mount can be prepared.
+func (r *Rootfs) nextStage() string {
+	r.made++
+	return filepath.Join(r.params.Dir, "stage", fmt.Sprint(r.made))
 }
 
 // owns notes that the file system f is on was made here: root may write to it.
@@ -249,13 +286,19 @@ func deviceOf(f *os.File) (uint64, error) {
 	return uint64(st.Dev), nil
 }
 
-// Close releases descriptors. The mounts stay until the namespace ends.
-func (r *Rootfs) Close() error { return r.root.Close() }
+// Close releases descriptors of what was built. The mounts stay until the
+// namespace ends.
+func (r *Rootfs) Close() error {
+	if r.root == nil {
+		return nil
+	}
+	return r.root.Close()
+}
 
 // AddFile makes a file for this step and shows it, read-only, at target.
 func (r *Rootfs) AddFile(target string, content []byte) error {
 	r.made++
-	path := filepath.Join(r.dir, "files", fmt.Sprint(r.made))
+	path := filepath.Join(r.params.Dir, "files", fmt.Sprint(r.made))
 	if err := os.WriteFile(path, content, 0o444); err != nil {
 		return fmt.Errorf("write %s: %w", target, err)
 	}

@@ -90,6 +90,14 @@ func needRoot(t *testing.T) {
 func makeImage(t *testing.T, entries []entry) *os.File {
 	t.Helper()
 	needRoot(t)
+	tree := t.TempDir()
+	lay(t, tree, entries)
+	return squash(t, tree)
+}
+
+// squash makes a squashfs of a directory and returns it open.
+func squash(t *testing.T, tree string) *os.File {
+	t.Helper()
 	program, err := exec.LookPath("mksquashfs")
 	if err != nil {
 		t.Skip("needs mksquashfs")
@@ -97,8 +105,7 @@ func makeImage(t *testing.T, entries []entry) *os.File {
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
 		t.Skip("needs loop devices")
 	}
-	tree, path := t.TempDir(), filepath.Join(t.TempDir(), "image.squashfs")
-	lay(t, tree, entries)
+	path := filepath.Join(t.TempDir(), "image.squashfs")
 	if err := os.Chmod(tree, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +147,7 @@ func inRootfs(t *testing.T, image *os.File, f func(r *Rootfs) error) {
 
 func buildAndRun(image *os.File, dir, lock string, f func(r *Rootfs) error) error {
 	return mountns.Do(nil, func() error {
-		r, err := Build(Params{Dir: dir, Lock: lock, Image: image, TmpfsSize: "16m", User: ada})
+		r, err := build(Params{Dir: dir, Lock: lock, Image: image, TmpfsSize: "16m", User: ada})
 		if err != nil {
 			return err
 		}
@@ -195,6 +202,15 @@ func expectContent(path, want string) error {
 		err = fmt.Errorf("%s holds %q; want %q", path, got, want)
 	}
 	return err
+}
+
+// build mounts a root file system.
+func build(p Params) (*Rootfs, error) {
+	r, err := New(p)
+	if err == nil {
+		err = r.Build()
+	}
+	return r, err
 }
 
 func TestBuild(t *testing.T) {
@@ -256,7 +272,7 @@ func TestBuildErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.p.Dir, tt.p.Lock = t.TempDir(), filepath.Join(t.TempDir(), "lock")
-			err := mountns.Do(nil, func() error { _, err := Build(tt.p); return err })
+			err := mountns.Do(nil, func() error { _, err := build(tt.p); return err })
 			if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
 				t.Errorf("Build = %v; want %q", err, tt.err)
 			}
@@ -740,4 +756,46 @@ func TestMakeReadOnly(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestCopiesSeeWhatIsBuilt checks what libcontainer's init relies on: its copy of
+// the namespace is older than the mounts, and has all of them with their flags.
+func TestCopiesSeeWhatIsBuilt(t *testing.T) {
+	image, host := makeImage(t, imageTree), makeHost(t, []entry{{path: "content", mode: 0o644}})
+	params := Params{Dir: t.TempDir(), Lock: filepath.Join(t.TempDir(), "lock"), Image: image, TmpfsSize: "16m", User: ada}
+	err := mountns.Do(nil, func() error {
+		r, err := New(params)
+		if err != nil {
+			return err
+		}
+		original, err := os.Open("/proc/thread-self/ns/mnt")
+		if err != nil {
+			return err
+		}
+		defer original.Close()
+		copied, built, looked := make(chan bool), make(chan bool), make(chan error)
+		go func() {
+			looked <- mountns.Do(original, func() error {
+				close(copied)
+				<-built
+				return errors.Join(
+					expectFlags(r.Path, "ro,nosuid,nodev"),
+					expectContent(filepath.Join(r.Path, "data/content"), "content"),
+					expectFlags(filepath.Join(r.Path, "data"), "ro,nosuid,nodev,noexec"),
+					expectFlags(filepath.Join(r.Path, "dev"), "rw,nosuid,noexec"),
+				)
+			})
+		}()
+		<-copied
+		err = errors.Join(
+			r.Build(), r.MakeDirectories(), r.MountDev(nil, false),
+			r.Mount(Mount{Source: host, Target: "/data", AsUser: true, ReadOnly: true, NoExec: true}),
+			r.MakeReadOnly(),
+		)
+		close(built)
+		return errors.Join(err, <-looked)
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

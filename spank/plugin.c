@@ -140,6 +140,8 @@ static void submit(void)
 	rc = library_submit(&m, reply, sizeof(reply));
 	message_free(&m);
 	if (rc < 0) {
+		if (reply_find(reply, sizeof(reply), "done"))
+			_exit(EXIT_SUCCESS);
 		if (!reply_find(reply, sizeof(reply), "reported"))
 			report(reply_find(reply, sizeof(reply), "error"),
 			       reply_find(reply, sizeof(reply), "hint"));

@@ -50,6 +50,7 @@ func verbs() []verb {
 		{"version", "", "print the version", runVersion},
 		{"help", "", "print this text", runHelp},
 		{"convert", "", "", runConvert}, // internal: see convert.go
+		{"spec", "", "", runSpec},       // internal: see spec.go
 	}
 }
 

@@ -67,6 +67,10 @@ func answer(reply *C.char, size C.size_t, f func() ([]wire.Record, error)) (rc C
 
 // refuse writes the error and its hint, cut so that both fit.
 func refuse(buffer []byte, reason error) C.int {
+	if errors.Is(reason, errDone) {
+		fill(buffer, []byte("done=1\x00"))
+		return -1
+	}
 	if errors.Is(reason, errReported) {
 		fill(buffer, []byte("reported=1\x00"))
 		return -1

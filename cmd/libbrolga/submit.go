@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -48,14 +49,15 @@ func submit(c job.Call) ([]wire.Record, error) {
 	if image.Kind == ref.Squashfs || image.Kind == ref.Directory {
 		return nil, fmt.Errorf("--%s: %s: squashfs files and root directories are not supported yet by this version", option.Image, image)
 	}
-	image.Digest, err = localDigest(cfg, r.UID, image)
-	// Signatures are verified by the pull, which says what it thinks of them.
-	signed := cfg.Policy.RuleFor(image.Origin()).Check != policy.Off
-	if errors.Is(err, errNotCached) || (err == nil && signed) {
-		image.Digest, err = pull(cfg, path, r.Image.In(dir), c.Step.Env)
-	}
-	if err != nil {
+	if image.Digest, err = digestOf(cfg, path, r, image, c.Step.Env); err != nil {
 		return nil, err
+	}
+	if r.Verbosity == request.Verbose {
+		fmt.Fprintf(os.Stderr, "brolga: the step runs %s\n", image)
+	}
+	if r.DryRun {
+		r.Image = image
+		return nil, dryRun(cfg, path, r)
 	}
 	return append(settings, wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)}), nil
 }
@@ -63,9 +65,41 @@ func submit(c job.Call) ([]wire.Record, error) {
 // errNotCached means that the user's cache does not know the image.
 var errNotCached = errors.New("image is not in the cache")
 
+// digestOf returns the digest of the image, which is pulled if that is needed
+// and wanted.
+func digestOf(cfg config.Config, path string, r request.Request, image ref.Ref, env []string) (string, error) {
+	platform, err := layout.PlatformOr(r.Platform, layout.Host())
+	if err != nil {
+		return "", fmt.Errorf("--%s: %w", option.Platform, err)
+	}
+	// Signatures are verified by the pull, which says what it thinks of them.
+	signed := cfg.Policy.RuleFor(image.Origin()).Check != policy.Off
+	if r.Pull != "always" {
+		digest, err := localDigest(cfg, r.UID, image, platform)
+		switch {
+		case err != nil && !errors.Is(err, errNotCached):
+			return "", err
+		case err == nil && !signed:
+			return digest, nil
+		case r.Pull == "never" && err == nil:
+			return "", fmt.Errorf("--%s=never: this cluster verifies the signatures of %s, for which the registry is asked", option.Pull, image)
+		case r.Pull == "never":
+			return "", layout.NotCached(image.String())
+		}
+	}
+	var flags []string
+	if r.Verbosity == request.Quiet {
+		flags = append(flags, "--quiet")
+	}
+	if r.Platform != "" {
+		flags = append(flags, "--platform", r.Platform)
+	}
+	return pull(cfg, path, image, flags, env)
+}
+
 // localDigest looks the image up in the user's cache, which knows an image only
 // once it was pulled as a whole.
-func localDigest(cfg config.Config, uid uint32, image ref.Ref) (string, error) {
+func localDigest(cfg config.Config, uid uint32, image ref.Ref, platform layout.Platform) (string, error) {
 	u, err := user.LookupId(fmt.Sprint(uid))
 	if err != nil {
 		return "", fmt.Errorf("find user %d: %w", uid, err)
@@ -78,7 +112,7 @@ func localDigest(cfg config.Config, uid uint32, image ref.Ref) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m, err := cache.Manifest(digest, layout.Host())
+	m, err := cache.Manifest(digest, platform)
 	if err != nil {
 		return "", errNotCached
 	}
@@ -120,7 +154,7 @@ func resolve(cache *layout.Layout, image ref.Ref) (string, error) {
 
 // pull runs "brolga pull", with its progress on standard error, and returns the
 // digest it resolved the image to.
-func pull(cfg config.Config, path string, image ref.Ref, env []string) (string, error) {
+func pull(cfg config.Config, path string, image ref.Ref, flags, env []string) (string, error) {
 	output, input, err := os.Pipe()
 	if err != nil {
 		return "", fmt.Errorf("pull %s: %w", image, err)
@@ -130,7 +164,7 @@ func pull(cfg config.Config, path string, image ref.Ref, env []string) (string, 
 	if path != "" {
 		argv = append(argv, "--config", path)
 	}
-	pid, err := syscall.ForkExec(cfg.Client, append(argv, image.Argument()), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(cfg.Client, append(append(argv, flags...), image.Argument()), &syscall.ProcAttr{
 		Env:   env,
 		Files: []uintptr{0, input.Fd(), 2},
 	})

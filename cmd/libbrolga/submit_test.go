@@ -102,7 +102,7 @@ func TestPull(t *testing.T) {
 		{name: "no output", script: "", err: `pull printed ""`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := pull(client(t, tt.script), tt.path, image, tt.env)
+			got, err := pull(client(t, tt.script), tt.path, image, nil, tt.env)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("pull = %q, %v; want an error with %q", got, err, tt.err)
@@ -116,7 +116,7 @@ func TestPull(t *testing.T) {
 	}
 	missing := config.Default()
 	missing.Client = "/no/such/brolga"
-	if _, err := pull(missing, "", image, nil); err == nil || !strings.Contains(err.Error(), "start /no/such/brolga: no such file") {
+	if _, err := pull(missing, "", image, nil, nil); err == nil || !strings.Contains(err.Error(), "start /no/such/brolga: no such file") {
 		t.Errorf("pull without client = %v; want it named", err)
 	}
 }

@@ -137,6 +137,8 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		ConfigPath: e.Job.ConfigPath,
 		User:       user,
 		Env:        e.Job.Env,
+		NoPull:     e.Job.Request.Pull == "never",
+		Platform:   e.Job.Request.Platform,
 	}, e.Job.Request.Image)
 	if err != nil {
 		return nil, err
@@ -224,7 +226,7 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 	if err != nil {
 		return nil, err
 	}
-	return task.Good(b.container, append(plan, b.log...))
+	return task.Good(b.container, task.Tell(append(plan, b.log...), e.Job.Request.Verbosity))
 }
 
 // ended makes the end of all tasks no error.

@@ -59,6 +59,8 @@ type Source struct {
 	ConfigPath string        // file that Config was read from, for the programs that are run; may be empty
 	User       identity.User // who runs the step
 	Env        []string      // of the job; only proxies and places of credentials are taken from it
+	NoPull     bool          // an image that the cache lacks is an error
+	Platform   string        // that the image is for; empty: this machine
 }
 
 // Get returns the image that r names. The caller closes it.
@@ -238,6 +240,10 @@ func (g *getter) evidence(top string, m layout.Manifest) (text []byte, err error
 // present reads, as the user, the manifest of the image for this platform. It
 // returns also the digest that the name points to.
 func (g *getter) present() (top string, m layout.Manifest, err error) {
+	platform, err := layout.PlatformOr(g.Platform, layout.Host())
+	if err != nil {
+		return "", m, err
+	}
 	err = g.User.Do(func() error {
 		l, err := layout.Open(g.cache())
 		if err != nil {
@@ -246,7 +252,7 @@ func (g *getter) present() (top string, m layout.Manifest, err error) {
 		if top, err = l.Resolve(g.ref); err != nil {
 			return err
 		}
-		if m, err = l.Manifest(top, layout.Host()); err == nil {
+		if m, err = l.Manifest(top, platform); err == nil {
 			l.Touch(top)
 		}
 		return err
@@ -311,11 +317,14 @@ func (g *getter) checkStore() error {
 
 // pull runs brolga pull as the user.
 func (g *getter) pull(ctx context.Context, r ref.Ref) error {
+	if g.NoPull {
+		return layout.NotCached(r.String())
+	}
 	limit := time.Duration(g.Config.PullTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: not done after %s", r, limit))
 	defer cancel()
 	return g.client(ctx, command.Cmd{
-		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--cache", g.cache(), r.Argument()),
+		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--platform", g.Platform, "--cache", g.cache(), r.Argument()),
 		Env:      g.userEnv(),
 		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
 	})

@@ -61,6 +61,12 @@ const (
 
 	Environment = "environment"
 	Annotation  = "container-annotation"
+
+	Platform = "container-platform"
+	Pull     = "container-pull"
+	Verbose  = "container-verbose"
+	Quiet    = "container-quiet"
+	DryRun   = "container-dry-run"
 )
 
 // Table lists the options in the order of the help text.
@@ -168,6 +174,33 @@ var Table = []Option{
 		Name: Annotation, Arg: "KEY=VALUE[,...]",
 		Usage: "annotate the container for the site's hooks",
 		Doc:   "A backslash makes a following comma part of a value. The site says which annotations mean something.",
+	},
+	{
+		Name: Pull, Arg: "missing|always|never",
+		Usage: "when to ask the registry for the image",
+		Doc: "`missing` (default): if it is not in your cache. `always`: also whether the tag has changed, once, where the step is " +
+			"submitted. `never`: not at all; an image that is not in your cache is an error.",
+	},
+	{
+		Name: Platform, Arg: "[OS/]ARCHITECTURE[/VARIANT]",
+		Usage: "choose the image for this kind of node",
+		Doc: "For example `linux/arm64`. Without it the image is chosen for the machine where it is pulled. Wanted where a step is " +
+			"submitted from another kind of machine than it runs on.",
+	},
+	{
+		Name:  Verbose,
+		Usage: "say more about what is done",
+		Doc:   "Which image the step runs, and what the time went to on each node.",
+	},
+	{
+		Name: Quiet, Negates: Verbose,
+		Usage: "say only what has gone wrong",
+	},
+	{
+		Name:  DryRun,
+		Usage: "print what would be run, as JSON, and run nothing",
+		Doc: "The request as it was understood, and the OCI specification of the container. Nothing is submitted, but the image " +
+			"is pulled if it is missing. The nodes may be configured in another way.",
 	},
 }
 

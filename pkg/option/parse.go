@@ -202,6 +202,17 @@ func ParseEnv(text string) ([]EnvEdit, error) {
 	return edits, errors.Join(errs...)
 }
 
+// Pulls are the values of --container-pull; the first is the default.
+var Pulls = []string{"missing", "always", "never"}
+
+// ParsePull checks the value of --container-pull.
+func ParsePull(text string) (string, error) {
+	if !slices.Contains(Pulls, text) {
+		return "", fmt.Errorf("--%s: %q is not one of %s", Pull, text, strings.Join(Pulls, ", "))
+	}
+	return text, nil
+}
+
 // ParseAnnotations parses the value of --container-annotation. All faulty
 // entries are reported; of a key given twice the last value counts.
 func ParseAnnotations(text string) (map[string]string, error) {

@@ -79,6 +79,13 @@ type Request struct {
 	Unshare []string
 	// Annotations are for hooks.
 	Annotations map[string]string
+	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
+	// empty: the machine it is pulled on.
+	Pull, Platform string
+	// DryRun asks the submitting side to show the request and not to submit it.
+	DryRun bool
+	// Verbosity is what the user wants to hear.
+	Verbosity Verbosity
 	// Command is the program that tasks execute, as far as it is known: it is
 	// read ahead, and nothing depends on it.
 	Command string
@@ -104,6 +111,26 @@ const (
 	HomeYes       Home = "yes"
 )
 
+// Verbosity says how much a user is told.
+type Verbosity string
+
+// The values of [Verbosity].
+const (
+	Quiet   Verbosity = "quiet"
+	Normal  Verbosity = "normal"
+	Verbose Verbosity = "verbose"
+)
+
+func verbosity(o option.Set) Verbosity {
+	switch {
+	case !o.Has(option.Verbose):
+		return Normal
+	case o.Flag(option.Verbose, false):
+		return Verbose
+	}
+	return Quiet
+}
+
 // ErrNoImage means that container options were given without an image.
 var ErrNoImage = errors.New("container options are given, but no image")
 
@@ -123,6 +150,9 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		Entrypoint:     o.Flag(option.Entrypoint, c.Container.Entrypoint),
 		EntrypointLog:  o.Flag(option.EntrypointLog, false),
 		RemapRoot:      o.Flag(option.RemapRoot, c.Container.RemapRoot) && s.UID != 0,
+		Platform:       o[option.Platform],
+		Verbosity:      verbosity(o),
+		DryRun:         o.Flag(option.DryRun, false),
 		Script:         s.Script,
 		Command:        s.Command,
 	}
@@ -134,6 +164,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveEnv(o),
 		r.resolveNamespaces(o),
 		r.resolveAnnotations(o),
+		r.resolvePull(o),
 		r.checkMultiProg(s),
 	)
 	if err != nil {
@@ -329,6 +360,17 @@ func (r *Request) resolveAnnotations(o option.Set) error {
 	}
 	var err error
 	r.Annotations, err = option.ParseAnnotations(text)
+	return err
+}
+
+func (r *Request) resolvePull(o option.Set) error {
+	r.Pull = option.Pulls[0]
+	text, given := o[option.Pull]
+	if !given {
+		return nil
+	}
+	var err error
+	r.Pull, err = option.ParsePull(text)
 	return err
 }
 

@@ -127,6 +127,7 @@ func TestResolveErrors(t *testing.T) {
 		{name: "entrypoint with --multi-prog", in: input{Options: [][2]string{image, {option.Entrypoint, ""}}, Step: slurm.Step{MultiProg: true}}, err: "--container-entrypoint cannot be used with --multi-prog"},
 		{name: "process namespace with --multi-prog", in: input{Options: [][2]string{image, {option.Init, ""}}, Step: slurm.Step{MultiProg: true}}, err: "--container-unshare=pid and --container-init cannot be used with --multi-prog"},
 		{name: "namespaces", in: input{Options: [][2]string{image, {option.Unshare, "net,user"}, {option.Init, ""}}}, err: `--container-unshare: "user" is not one of net, ipc, uts, pid`},
+		{name: "pull", in: input{Options: [][2]string{image, {option.Pull, "sometimes"}}}, err: `--container-pull: "sometimes" is not one of missing, always, never`},
 		{name: "root", in: input{Options: [][2]string{image}, Step: slurm.Step{UID: 0}}, err: "user root may not run containers on this cluster"},
 		{
 			name: "all mistakes", in: input{Options: [][2]string{{option.Workdir, "w"}, {option.Env, "="}, {option.Mounts, "/a:/"}}},

@@ -68,6 +68,21 @@ func launch(r request.Request, entrypoint []string) []wire.Record {
 	return plan
 }
 
+// Tell returns the plan with the messages that a user wants to hear.
+func Tell(plan []wire.Record, v request.Verbosity) []wire.Record {
+	switch v {
+	case request.Quiet:
+		return slices.DeleteFunc(plan, func(r wire.Record) bool { return r.Key == "warning" || r.Key == "notice" })
+	case request.Verbose:
+		for i, r := range plan {
+			if r.Key == "debug" || r.Key == "info" {
+				plan[i].Key = "notice"
+			}
+		}
+	}
+	return plan
+}
+
 // environment returns the changes to a task's environment. All of the step's
 // variables stay; the image's win, except those of Slurm and those the user
 // named.

@@ -196,6 +196,21 @@ func TestNewPlan(t *testing.T) {
 	}
 }
 
+func TestTell(t *testing.T) {
+	for v, want := range map[request.Verbosity]string{
+		request.Quiet: "workdir debug", request.Normal: "workdir notice warning debug", request.Verbose: "workdir notice warning notice",
+	} {
+		plan := []wire.Record{{Key: "workdir"}, {Key: "notice"}, {Key: "warning"}, {Key: "debug"}}
+		var got []string
+		for _, r := range Tell(plan, v) {
+			got = append(got, r.Key)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q; want %q", v, got, want)
+		}
+	}
+}
+
 func TestLaunch(t *testing.T) {
 	entrypoint := []string{"/entry.sh", "-x y"}
 	launched := []wire.Record{{Key: "launch", Value: "/dev/brolga-launch"}, {Key: "entrypoint", Value: "/entry.sh"}, {Key: "entrypoint", Value: "-x y"}}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/fault"
+
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -95,6 +97,20 @@ func ParsePlatform(s string) (Platform, error) {
 		p.Architecture = name
 	}
 	return p, nil
+}
+
+// PlatformOr returns the platform that text names, or fallback if it is empty.
+func PlatformOr(text string, fallback Platform) (Platform, error) {
+	if text == "" {
+		return fallback, nil
+	}
+	return ParsePlatform(text)
+}
+
+// NotCached is the error for an image that is not to be pulled.
+func NotCached(name string) error {
+	return fault.WithHint(fmt.Errorf("%s is not in your cache, and is not to be pulled", name),
+		"pull it before: brolga pull "+name)
 }
 
 // architectures are the kernel's names for those that images name otherwise.

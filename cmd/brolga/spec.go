@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/brolga-hpc/brolga/hooks"
+	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/request"
+)
+
+// runSpec prints what a step would be: the request, which it reads from standard
+// input as the library has decided it, and the specification of its container.
+// srun --container-dry-run calls it.
+func runSpec(_ context.Context, v verb, args []string) error {
+	fs := v.flags()
+	configPath := configFlag(fs)
+	if err := v.parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	conf, err := loadConfig(*configPath)
+	if err != nil {
+		return err
+	}
+	var out struct {
+		Request request.Request `json:"request"`
+		Spec    *specs.Spec     `json:"spec"`
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&out.Request); err != nil {
+		return usagef("spec: read a request: %w", err)
+	}
+	if out.Spec, err = generate(conf, out.Request); err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(out)
+}
+
+func generate(conf config.Config, r request.Request) (*specs.Spec, error) {
+	me, err := user.Current()
+	if err != nil {
+		return nil, err
+	}
+	img, err := imageConfig(conf, r)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration of %s: %w", r.Image, err)
+	}
+	who := identity.User{UID: r.UID, GID: r.GID, Groups: r.Groups, Name: me.Username, Home: me.HomeDir}
+	s := spec.Generate(r, who, img, "rootfs")
+	return s, hook.Edit(hook.Select(hooks.All(), r), s, r)
+}
+
+// imageConfig reads the configuration of an image in the user's cache.
+func imageConfig(conf config.Config, r request.Request) (spec.Image, error) {
+	dir, err := cacheDir(conf)
+	if err != nil {
+		return spec.Image{}, err
+	}
+	l, err := layout.Open(dir)
+	if err != nil {
+		return spec.Image{}, err
+	}
+	platform, err := layout.PlatformOr(r.Platform, layout.Host())
+	if err != nil {
+		return spec.Image{}, err
+	}
+	m, err := l.Manifest(r.Image.Digest, platform)
+	if err != nil {
+		return spec.Image{}, err
+	}
+	raw, err := l.ReadBlob(m.Config.Digest, layout.MaxManifest)
+	if errors.Is(err, layout.ErrNotFound) {
+		// Not fetched, since the store has the image.
+		return spec.Image{Digest: m.Digest}, nil
+	}
+	if err != nil {
+		return spec.Image{}, err
+	}
+	var doc struct{ Config inspectedConfig }
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return spec.Image{}, err
+	}
+	c := doc.Config
+	return spec.Image{Env: c.Env, WorkingDir: c.WorkingDir, Entrypoint: c.Entrypoint, Digest: m.Digest}, nil
+}

@@ -78,6 +78,10 @@ c-test: ## run the C tests under ASan and UBSan: no Slurm
 integration: ## run the tests in a private Slurm cluster (as root)
 	scripts/test-integration
 
+.PHONY: fuzz
+fuzz: ## run the fuzz targets for a minute in all
+	scripts/fuzz
+
 .PHONY: bench
 bench: ## measure start times in a private Slurm cluster (as root)
 	scripts/bench

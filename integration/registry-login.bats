@@ -164,6 +164,16 @@ pull_denied() {
 	expect_match '^brolga: hint: .*ca for the registry'
 }
 
+@test "registry: the proxy that the environment names is used" {
+	run_ok logged_in
+	given https_proxy=http://127.0.0.1:1
+	run_fails as_user env "${with_env[@]}" srun --container-image="$secure/app:1" /hello
+	expect_match "^brolga: error: pull $secure/app:1: registry $secure cannot be reached through the proxy: .*connection refused$"
+	expect_match '^brolga: hint: check https_proxy, http_proxy and no_proxy$'
+	given https_proxy=http://127.0.0.1:1 no_proxy=0.0.0.0
+	pull_works
+}
+
 @test "registry: a blocked one is refused before anything is submitted, with the site's words" {
 	run_ok as_user brolga pull --quiet "$BROLGA_TEST_SMALL_IMAGE"
 	restore_site_config

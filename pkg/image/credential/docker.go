@@ -172,18 +172,19 @@ func (f Finder) Save(ctx context.Context, registry string, c Credential) (string
 		return "", err
 	}
 	where := path
-	e := map[string]string{} // as docker leaves it
+	text := []byte("{}") // as docker leaves an entry that a helper has
 	if helper := d.helper(keysOf(registry, "")); helper != "" {
 		where = "the credential helper " + programOf(helper)
 		if err := f.store(ctx, helper, serverAddress(registry), c); err != nil {
 			return "", &HelperError{programOf(helper), path, err}
 		}
 	} else {
-		e["auth"] = base64.StdEncoding.EncodeToString([]byte(c.User + ":" + string(c.Password)))
+		login := base64.StdEncoding.EncodeToString([]byte(c.User + ":" + string(c.Password)))
+		text = fmt.Appendf(nil, `{"auth":%q}`, login)
 	}
 	err = edit(path, func(auths map[string]json.RawMessage) bool {
 		remove(auths, registry)
-		auths[serverAddress(registry)], err = json.Marshal(e)
+		auths[serverAddress(registry)] = text
 		return true
 	})
 	if err != nil {

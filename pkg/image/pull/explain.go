@@ -52,6 +52,8 @@ func explainOne(err error, pl *place, o Options) error {
 		return explainTLS(host, cert.Err)
 	case errors.As(err, &status):
 		return explainStatus(err, status, host)
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return fault.WithHint(fmt.Errorf("registry %s cannot be reached through the proxy: %w", host, op.Err), "check https_proxy, http_proxy and no_proxy")
 	case errors.As(err, &dns):
 		return fault.WithHint(fmt.Errorf("registry %s: no such host", host), "check the name of the registry, and whether this node can reach the network")
 	case errors.As(err, &op) && op.Op == "dial":

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// event is one line of progress for programs. docs/images.md describes it.
+// event is one line of progress for programs. docs/images.md says what its
+// members mean with each event.
 type event struct {
-	Event  string `json:"event"`            // begin, progress, layer, message, end
-	Digest string `json:"digest,omitempty"` // of the layer
-	Layers *int   `json:"layers,omitempty"` // that are complete, but for begin: of which
-	Bytes  *int64 `json:"bytes,omitempty"`  // that are here, but for begin and layer: in all
+	Event  string `json:"event"`
+	Digest string `json:"digest,omitempty"`
+	Layers *int   `json:"layers,omitempty"`
+	Bytes  *int64 `json:"bytes,omitempty"`
 	Text   string `json:"text,omitempty"`
 }
 

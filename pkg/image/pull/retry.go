@@ -102,9 +102,10 @@ func isPassing(err error) bool {
 	return strings.Contains(err.Error(), "stream error") || strings.Contains(err.Error(), "http2: ")
 }
 
+// isDial says whether there was no connection, to a registry or to the proxy.
 func isDial(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect")
 }
 
 // jitter returns a random time around first, doubled for each try before.

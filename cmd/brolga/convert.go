@@ -159,6 +159,12 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in squash
 		return err
 	}
 	defer draft.Discard()
+	if in.Manifest.IsSquashfs() {
+		if in, err = squash.Unpack(ctx, in, draft.Path(), conf.Sqfs2tar, conf.Convert); err != nil {
+			return err
+		}
+		defer in.Layers[0].Close()
+	}
 	kept, err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, conf.Convert)
 	if err != nil {
 		return err

@@ -46,9 +46,6 @@ func submit(c job.Call) ([]wire.Record, error) {
 		return nil, fmt.Errorf("find the working directory: %w", err)
 	}
 	image := r.Image.In(dir)
-	if image.Kind == ref.Squashfs || image.Kind == ref.Directory {
-		return nil, fmt.Errorf("--%s: %s: squashfs files and root directories are not supported yet by this version", option.Image, image)
-	}
 	if image.Digest, err = digestOf(cfg, path, r, image, c.Step.Env); err != nil {
 		return nil, err
 	}
@@ -62,12 +59,40 @@ func submit(c job.Call) ([]wire.Record, error) {
 	return append(settings, wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)}), nil
 }
 
+// checkPlace tells whether an image is used where it is, and has no digest. What
+// is wrong with such a one is said now.
+func checkPlace(cfg config.Config, image ref.Ref) (bool, error) {
+	switch image.Kind {
+	case ref.Directory:
+		f, err := source.Directory(image.Path)
+		if err != nil {
+			return false, err
+		}
+		return true, f.Close()
+	case ref.Squashfs:
+		f, err := source.Squashfs(image.Path)
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		way, err := source.WayOf(cfg.UserSquashfs, f)
+		if err == nil && way != source.Convert && image.Digest != "" {
+			err = fmt.Errorf("image name %q: the digest of a squashfs that is used as it is cannot be checked", image)
+		}
+		return way != source.Convert, err
+	}
+	return false, nil
+}
+
 // errNotCached means that the user's cache does not know the image.
 var errNotCached = errors.New("image is not in the cache")
 
 // digestOf returns the digest of the image, which is pulled if that is needed
 // and wanted.
 func digestOf(cfg config.Config, path string, r request.Request, image ref.Ref, env []string) (string, error) {
+	if usedInPlace, err := checkPlace(cfg, image); err != nil || usedInPlace {
+		return "", err
+	}
 	platform, err := layout.PlatformOr(r.Platform, layout.Host())
 	if err != nil {
 		return "", fmt.Errorf("--%s: %w", option.Platform, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
@@ -29,9 +30,14 @@ type Params struct {
 	// RunDir is a directory of the node, in which the bundle is mounted.
 	RunDir  string
 	Request request.Request
-	// Image is the open squashfs, ImageConfig its configuration; Passwd and
-	// Group are the image's /etc/passwd and /etc/group, nil if it has none.
-	Image         *os.File
+	// Image is the open squashfs or directory, and Way how it becomes the root
+	// file system; Squashfuse is the program that may be needed for that.
+	Image      *os.File
+	Way        source.Way
+	Squashfuse string
+	// ImageConfig is the image's configuration; Passwd and Group are its
+	// /etc/passwd and /etc/group, nil if it has none. They are read from the
+	// image where its configuration has no digest.
 	ImageConfig   spec.Image
 	Passwd, Group []byte
 	// User is the job's user, Account and Groups what the host knows of them.
@@ -49,6 +55,8 @@ type Bundle struct {
 	Dir string
 	// Spec is the content of config.json.
 	Spec *specs.Spec
+	// Server is the process that serves the image, or 0; known once it is mounted.
+	Server int
 
 	params Params
 	root   *rootfs.Rootfs
@@ -66,11 +74,13 @@ func New(p Params) (*Bundle, error) {
 		return nil, err
 	}
 	root, err := rootfs.New(rootfs.Params{
-		Dir:       dir,
-		Lock:      filepath.Join(p.RunDir, "loop.lock"),
-		Image:     p.Image,
-		TmpfsSize: p.Request.TmpfsSize,
-		User:      p.User,
+		Dir:        dir,
+		Lock:       filepath.Join(p.RunDir, "loop.lock"),
+		Image:      p.Image,
+		Way:        p.Way,
+		Squashfuse: p.Squashfuse,
+		TmpfsSize:  p.Request.TmpfsSize,
+		User:       p.User,
 
 		UserNamespace: p.UserNamespace,
 	})
@@ -116,6 +126,9 @@ func (b *Bundle) Mount() error {
 	root, p, s := b.root, b.params, b.Spec
 	if err := root.Build(); err != nil {
 		return err
+	}
+	if p.ImageConfig.Digest == "" {
+		p.Passwd, p.Group = root.ReadFile("/etc/passwd"), root.ReadFile("/etc/group")
 	}
 	if err := root.MakeDirectories(); err != nil {
 		return err

@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Cmd says what to run. Path and Env are used as they are.
@@ -123,6 +125,28 @@ func Run(ctx context.Context, c Cmd) error {
 		return fmt.Errorf("run %s: %w", c.Path, err)
 	}
 	return nil
+}
+
+// Start starts c and does not wait for it. The program leads a session of its
+// own, outlives this process and is not killed by anybody here. Its standard
+// input and output are empty; Stderr must be a file, because nobody would copy
+// from a pipe in the end. It gains no privileges from programs it executes.
+func Start(c Cmd) (pid int, err error) {
+	runtime.LockOSThread() // not unlocked: the thread keeps no_new_privs and ends
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("run %s: %w", c.Path, err)
+	}
+	cmd := &exec.Cmd{
+		Path: c.Path, Args: append([]string{c.Path}, c.Args...), Env: append([]string{}, c.Env...), Dir: "/",
+		Stderr: c.Stderr, ExtraFiles: c.Files, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if id := c.Identity; id != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("run %s: %w", c.Path, err)
+	}
+	return cmd.Process.Pid, nil
 }
 
 // tail keeps the last max bytes written to it, from the start of a line where

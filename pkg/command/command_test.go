@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,5 +107,51 @@ func TestRunIdentity(t *testing.T) {
 	want := "4711\n4712 4713\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
 	if out.String() != want {
 		t.Errorf("identity = %q; want %q", out.String(), want)
+	}
+}
+
+// TestStart checks that the program gets what it should and outlives the thread
+// that started it.
+func TestStart(t *testing.T) {
+	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	started := make(chan error)
+	go func() {
+		c := shell(`read x <&3; echo "$$ $(ps -o sid= $$) $HOME$PWD" >&2; grep NoNewPrivs /proc/self/status >&2; echo end >&2`)
+		c.Files, c.Stderr, c.Env = []*os.File{r}, said, []string{"HOME=/h"}
+		pid, err := Start(c)
+		if err == nil {
+			t.Cleanup(func() { syscall.Wait4(pid, nil, 0, nil) })
+		}
+		started <- err
+	}() // ends with its thread
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	time.Sleep(20 * time.Millisecond) // the thread is gone
+	w.Close()
+	var text []byte
+	for deadline := time.Now().Add(10 * time.Second); !bytes.Contains(text, []byte("end")); {
+		if text, err = os.ReadFile(said.Name()); err != nil || time.Now().After(deadline) {
+			t.Fatalf("the program said %q, %v", text, err)
+		}
+	}
+	var pid, session int
+	var where, status string
+	var noNewPrivileges int
+	if _, err := fmt.Sscan(string(text), &pid, &session, &where, &status, &noNewPrivileges); err != nil || pid != session || where != "/h/" || noNewPrivileges != 1 {
+		t.Errorf("the program said %q, %v; want a session of its own, no new privileges, $HOME=/h and directory /", text, err)
+	}
+	if _, err := Start(Cmd{Path: "/no/such"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Start of nothing = %v", err)
 	}
 }

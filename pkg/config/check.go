@@ -19,6 +19,7 @@ var checks = []func(Config) error{
 	checkStoreOwner,
 	checkStoreDirs,
 	checkStoreKeep,
+	checkUserSquashfs,
 	checkWorkdir,
 	checkTmpfsSize,
 	checkPullTimeout,
@@ -39,7 +40,7 @@ func (c Config) Check() error {
 
 func checkPaths(c Config) error {
 	type setting struct{ key, path string }
-	paths := []setting{{"run_dir", c.RunDir}, {"client", c.Client}, {"tar2sqfs", c.Tar2sqfs}}
+	paths := []setting{{"run_dir", c.RunDir}, {"client", c.Client}, {"tar2sqfs", c.Tar2sqfs}, {"squashfuse", c.Squashfuse}, {"sqfs2tar", c.Sqfs2tar}}
 	if c.StoreCopyTo != "" {
 		paths = append(paths, setting{"store_copy_to", c.StoreCopyTo})
 	}
@@ -93,6 +94,14 @@ func checkStoreKeep(c Config) error {
 		return errors.New("store_keep: want zero or more")
 	}
 	return nil
+}
+
+func checkUserSquashfs(c Config) error {
+	switch c.UserSquashfs {
+	case SquashfsFuse, SquashfsConvert, SquashfsKernel, SquashfsDeny:
+		return nil
+	}
+	return fmt.Errorf("user_squashfs = %q: want fuse, convert, kernel or deny", c.UserSquashfs)
 }
 
 func checkWorkdir(c Config) error {

@@ -68,6 +68,14 @@ type Config struct {
 	Client string `toml:"client"`
 	// Tar2sqfs is the program of squashfs-tools-ng that writes a squashfs.
 	Tar2sqfs string `toml:"tar2sqfs"`
+	// UserSquashfs says what becomes of squashfs files that users name: one of
+	// the Squashfs constants.
+	UserSquashfs string `toml:"user_squashfs"`
+	// Squashfuse is the program that serves such a file with SquashfsFuse.
+	Squashfuse string `toml:"squashfuse"`
+	// Sqfs2tar is the program of squashfs-tools-ng that unpacks such a file with
+	// SquashfsConvert.
+	Sqfs2tar string `toml:"sqfs2tar"`
 	// PullTimeout limits one pull, and so the time that tasks wait for it.
 	PullTimeout Duration `toml:"pull_timeout"`
 	// Registries has what the site says of single registries.
@@ -208,6 +216,14 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // none.
 const DefaultPath = "/etc/brolga/brolga.toml"
 
+// The values of [Config.UserSquashfs].
+const (
+	SquashfsFuse    = "fuse"    // served by a process of the user's
+	SquashfsConvert = "convert" // turned into an image of the store
+	SquashfsKernel  = "kernel"  // mounted as it is
+	SquashfsDeny    = "deny"
+)
+
 // Default returns the configuration of a site that has not written one.
 func Default() Config {
 	return Config{
@@ -219,6 +235,9 @@ func Default() Config {
 		RunDir:        "/run/brolga",
 		Client:        filepath.Join(Prefix, "bin/brolga"),
 		Tar2sqfs:      "/usr/bin/tar2sqfs",
+		UserSquashfs:  SquashfsFuse,
+		Squashfuse:    "/usr/bin/squashfuse_ll",
+		Sqfs2tar:      "/usr/bin/sqfs2tar",
 		PullTimeout:   Duration(time.Hour),
 		Convert: Convert{
 			Timeout:  Duration(time.Hour),

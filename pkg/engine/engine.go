@@ -151,9 +151,11 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	}
 	hooks := hook.Select(e.Hooks, e.Job.Request)
 	b, err := bundle.New(bundle.Params{
-		RunDir:  e.Job.Config.RunDir,
-		Request: e.Job.Request,
-		Image:   img.File,
+		RunDir:     e.Job.Config.RunDir,
+		Request:    e.Job.Request,
+		Image:      img.File,
+		Way:        img.Way,
+		Squashfuse: e.Job.Config.Squashfuse,
 		ImageConfig: spec.Image{
 			Env:        img.Meta.Config.Env,
 			WorkingDir: img.Meta.Config.WorkingDir,

@@ -37,9 +37,18 @@ type User struct {
 // starts do not have the identity. A process that is not root can only be
 // itself: for another user Do returns an error and does not call f.
 //
+// See [User.DoPrivileged] for who must keep privilege.
+//
 // Do panics when the former identity cannot be restored, because nothing that
 // would follow can be right.
-func (u User) Do(f func() error) error {
+func (u User) Do(f func() error) error { return u.do(f, false) }
+
+// DoPrivileged is Do, but keeps root's capabilities: file servers see the user,
+// this kernel does not refuse what the user may not do. It is for mounts whose
+// later accesses are made with the identity of who mounted.
+func (u User) DoPrivileged(f func() error) error { return u.do(f, true) }
+
+func (u User) do(f func() error, privileged bool) error {
 	if euid := os.Geteuid(); euid != 0 {
 		if uint32(euid) != u.UID {
 			return fmt.Errorf("act as user %d: not root", u.UID)
@@ -67,7 +76,11 @@ func (u User) Do(f func() error) error {
 	}
 	err = u.assume()
 	if err == nil {
-		err = caps.without().set()
+		wanted := caps // the change of the user has taken some away
+		if !privileged {
+			wanted = caps.without()
+		}
+		err = wanted.set()
 	}
 	if err != nil {
 		restore()

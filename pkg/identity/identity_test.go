@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -110,5 +111,25 @@ func TestDoCapabilities(t *testing.T) {
 	}
 	if before != after {
 		t.Errorf("capabilities afterwards are %+v, were %+v", after, before)
+	}
+}
+
+// TestDoPrivileged checks that files are the user's, but that the kernel refuses
+// nothing, and that the thread is itself again afterwards.
+func TestDoPrivileged(t *testing.T) {
+	needRoot(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	path := filepath.Join(t.TempDir(), "new") // in a directory that is root's alone
+	err := User{UID: 4711, GID: 4712}.DoPrivileged(func() error { return os.WriteFile(path, nil, 0o600) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Sys().(*syscall.Stat_t).Uid != 4711 || st.Sys().(*syscall.Stat_t).Gid != 4712 {
+		t.Errorf("the file is %v, %v; want it to be 4711:4712's", st, err)
+	}
+	if after, err := current(); err != nil || after.UID != 0 || after.GID != 0 {
+		t.Errorf("the thread is %v afterwards, %v", after, err)
 	}
 }

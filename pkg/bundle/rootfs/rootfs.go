@@ -8,7 +8,8 @@
 //
 // [New] covers a directory with a tmpfs, which holds:
 //
-//	lower/   the image, squashfs on a loop device, read-only
+//	lower/   the image, read-only: squashfs on a loop device or in FUSE, or a
+//	         directory of the host
 //	upper/   what the step changes, and mount points the image lacks
 //	work/    overlayfs's own
 //	rootfs/  both together (overlayfs), with everything else mounted below it
@@ -37,6 +38,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,6 +47,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/option"
 )
 
@@ -54,8 +57,11 @@ type Params struct {
 	Dir string
 	// Lock is a file all builders of the node share.
 	Lock string
-	// Image is the open squashfs.
-	Image *os.File
+	// Image is the open squashfs or directory, Way how it becomes the root file
+	// system, and Squashfuse the program that serves it with [source.Fuse].
+	Image      *os.File
+	Way        source.Way
+	Squashfuse string
 	// TmpfsSize limits the tmpfs, in the words of tmpfs(5).
 	TmpfsSize string
 	// User is whom the container is for.
@@ -69,6 +75,8 @@ type Params struct {
 type Rootfs struct {
 	// Path is the root directory.
 	Path string
+	// Server is the process that serves the image, or 0.
+	Server int
 
 	params Params
 	root   *os.File // the root directory
@@ -100,15 +108,48 @@ func New(p Params) (*Rootfs, error) {
 
 // Build mounts the image and the overlay.
 func (r *Rootfs) Build() error {
-	if err := r.mountImage(r.params.Image, r.params.Lock); err != nil {
+	if err := r.mountLower(); err != nil {
 		return err
 	}
-	if r.params.UserNamespace != nil {
-		if err := mapOwners(filepath.Join(r.params.Dir, "lower"), r.params.UserNamespace); err != nil {
+	// In a directory of the host, what is root's stays root's.
+	if r.params.UserNamespace != nil && r.params.Way != source.Bind {
+		err := mapOwners(filepath.Join(r.params.Dir, "lower"), r.params.UserNamespace)
+		if err != nil && r.params.Way == source.Fuse {
+			err = fault.WithHint(errors.New("--"+option.RemapRoot+" cannot be used with a squashfs that squashfuse serves"),
+				"use an image in a registry or an archive")
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return r.mountOverlay()
+}
+
+// mountLower mounts the image.
+func (r *Rootfs) mountLower() (err error) {
+	lower := filepath.Join(r.params.Dir, "lower")
+	switch r.params.Way {
+	case source.Bind:
+		return r.bindImage(r.params.Image, lower)
+	case source.Fuse:
+		if r.Server, err = r.mountFuse(r.params.Image, r.params.Squashfuse, lower); err != nil {
+			return fmt.Errorf("mount image %s: %w", r.params.Image.Name(), err)
+		}
+		return nil
+	}
+	return r.mountImage(r.params.Image, r.params.Lock)
+}
+
+// bindImage shows a directory of the host, without what is mounted below it.
+func (r *Rootfs) bindImage(image *os.File, at string) error {
+	err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", image.Fd()), at, "", unix.MS_BIND, "")
+	if err == nil {
+		err = setAttributes(at, Mount{ReadOnly: true, Private: true})
+	}
+	if err != nil {
+		return fmt.Errorf("mount image %s: %w", image.Name(), err)
+	}
+	return nil
 }
 
 // mapOwners covers a mount with itself, in which the files of root belong to
@@ -166,15 +207,36 @@ func (r *Rootfs) mountOverlay() error {
 		return err
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(r.params.Dir, "work"))
-	if err := unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+	if r.params.Way == source.Fuse || r.params.Way == source.Bind {
+		// Attributes with which overlayfs points elsewhere are the user's to make.
+		options += ",redirect_dir=nofollow,metacopy=off"
+	}
+	mount := func() error {
+		return unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options)
+	}
+	var err error
+	if r.params.Way == source.Bind {
+		// Later accesses to the directory are made as who mounts the overlay, and
+		// a file server may know root for nobody.
+		err = r.params.User.DoPrivileged(mount)
+	} else {
+		err = mount()
+	}
+	overlaid := err == nil
+	if !overlaid && r.params.Way == source.Bind {
+		// There are file systems that cannot be below an overlay.
+		err = unix.Mount(lower, r.Path, "", unix.MS_BIND, "")
+	}
+	if err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
-	root, err := os.OpenFile(r.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
+	if r.root, err = os.OpenFile(r.Path, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
 		return fmt.Errorf("open root file system: %w", err)
 	}
-	r.root = root
-	return r.owns(root)
+	if !overlaid {
+		return nil // it is the host's
+	}
+	return r.owns(r.root)
 }
 
 // MakeDirectories makes /proc, /sys, /dev and /tmp where the image lacks them.
@@ -284,6 +346,34 @@ func deviceOf(f *os.File) (uint64, error) {
 		return 0, fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
 	return uint64(st.Dev), nil
+}
+
+// maxRead limits what ReadFile returns.
+const maxRead = 1 << 20
+
+// ReadFile reads, as the user, a small file of the image. The result is nil if
+// there is none that the user may read. Nothing must have been mounted in the
+// root file system yet.
+func (r *Rootfs) ReadFile(path string) (content []byte) {
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	// Whatever the reason, such an image has no file that could be used.
+	_ = r.params.User.Do(func() error {
+		fd, err := unix.Openat2(int(r.root.Fd()), path, &how)
+		if err != nil {
+			return err
+		}
+		f := os.NewFile(uintptr(fd), path)
+		defer f.Close()
+		if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() > maxRead {
+			return err
+		}
+		content, err = io.ReadAll(io.LimitReader(f, maxRead))
+		return err
+	})
+	return content
 }
 
 // Close releases descriptors of what was built. The mounts stay until the

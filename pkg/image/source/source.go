@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -158,10 +159,36 @@ func Stamp(f *os.File) (string, error) {
 	return fmt.Sprintf("%d %d %d.%09d %d.%09d", st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec), nil
 }
 
-// Trusted says whether nobody but root can have written an open file, nor change
+// Way is how an open file or directory becomes a root file system.
+type Way string
+
+// The ways.
+const (
+	Kernel  Way = "kernel"  // squashfs, mounted by the kernel
+	Fuse    Way = "fuse"    // squashfs, served by squashfuse
+	Bind    Way = "bind"    // directory, shown as it is
+	Convert Way = "convert" // squashfs, turned into an image of the store first
+)
+
+// WayOf says what the site's policy, a value of [config.Config.UserSquashfs],
+// makes of a squashfs that a user names.
+func WayOf(policy string, f *os.File) (Way, error) {
+	switch {
+	case policy == config.SquashfsDeny:
+		return "", fault.WithHint(fmt.Errorf("%s: this cluster runs no squashfs files of users", f.Name()),
+			"use an image in a registry, an archive or an OCI image layout")
+	case policy == config.SquashfsKernel || trusted(f):
+		return Kernel, nil
+	case policy == config.SquashfsConvert:
+		return Convert, nil
+	}
+	return Fuse, nil
+}
+
+// trusted says whether nobody but root can have written an open file, nor change
 // it or the way to it. Files in FUSE are not trusted: who serves them may be a
 // user, and says whose they are.
-func Trusted(f *os.File) bool {
+func trusted(f *os.File) bool {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Type == unix.FUSE_SUPER_MAGIC {
 		return false

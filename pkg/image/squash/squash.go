@@ -69,8 +69,7 @@ func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits config.
 	if err != nil {
 		return nil, err
 	}
-	timeout := time.Duration(limits.Timeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fault.WithHint(fmt.Errorf("not done after %s", timeout), raise("timeout")))
+	ctx, cancel := inTime(ctx, limits)
 	defer cancel()
 	layers := in.layers(conf)
 	w := newWriter(out, tar2sqfs, conf.time())
@@ -90,6 +89,12 @@ func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits config.
 		})
 	}
 	return w.keep, err
+}
+
+// inTime returns a context that ends when the site's patience does.
+func inTime(ctx context.Context, limits config.Convert) (context.Context, context.CancelFunc) {
+	timeout := time.Duration(limits.Timeout)
+	return context.WithTimeoutCause(ctx, timeout, fault.WithHint(fmt.Errorf("not done after %s", timeout), raise("timeout")))
 }
 
 // layers returns the layers as conf describes them.

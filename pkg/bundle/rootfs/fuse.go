@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/mountns"
+)
+
+// mountFuse lets squashfuse, as the user, serve the image at path. It returns
+// the pid.
+//
+// The kernel never reads the image, and the program can do nothing that its
+// user could not do. It has the image and one end of the connection as
+// descriptors, both opened here, and lives in a mount namespace without the
+// mount that it serves. So its life is that of the mount: when the container's
+// namespace is gone, the connection ends and the program with it; when the
+// program is gone, every access fails at once, because nobody else has its end.
+//
+// Sources: fuse(4), mount.fuse3(8); libfuse takes /dev/fd/N for a mount point
+// that is mounted already.
+func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) (pid int, err error) {
+	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open FUSE (is the kernel module fuse loaded?): %w", err)
+	}
+	defer connection.Close()
+	// The container's processes are the user's and root's: allow_other.
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,allow_other", connection.Fd(), r.params.User.UID, r.params.User.GID)
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("squashfuse", path, "fuse.squashfuse", flags, options); err != nil {
+		return 0, fmt.Errorf("mount FUSE: %w", err)
+	}
+	said, err := messages()
+	if err != nil {
+		return 0, err
+	}
+	defer said.Close()
+	err = mountns.Do(nil, func() error {
+		pid, err = command.Start(command.Cmd{
+			Path:     squashfuse,
+			Args:     []string{"-f", "/proc/self/fd/3", "/dev/fd/4"},
+			Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
+			Files:    []*os.File{image, connection},
+			Stderr:   said,
+		})
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, fault.WithHint(fmt.Errorf("%s is not installed", squashfuse),
+			"an administrator installs squashfuse, or changes user_squashfs in the site configuration")
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := connection.Close(); err != nil {
+		return 0, err
+	}
+	// The first access waits for the program, or for its end.
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, fmt.Errorf("squashfuse: %w", lastMessage(said, err))
+	}
+	return pid, nil
+}
+
+// messages returns a file of limited size for what a program says that outlives
+// this one.
+func messages() (*os.File, error) {
+	fd, err := unix.MemfdCreate("squashfuse-messages", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make memory file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "messages")
+	err = f.Truncate(64 << 10)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_GROW)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make memory file: %w", err)
+	}
+	return f, nil
+}
+
+// lastMessage returns the last line that a program wrote as an error, or err.
+func lastMessage(said *os.File, err error) error {
+	text := make([]byte, 64<<10)
+	n, _ := said.ReadAt(text, 0)
+	lines := strings.Split(string(bytes.Trim(text[:n], "\x00\n")), "\n")
+	if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
+		return errors.New(last)
+	}
+	return err
+}

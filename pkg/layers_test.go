@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -211,4 +212,46 @@ func TestDependenciesAreJustified(t *testing.T) {
 	if direct == 0 || direct > 12 {
 		t.Errorf("%d direct dependencies; want 1 to 12: run go mod tidy", direct)
 	}
+}
+
+// TestCompatibilityNamesTests checks that docs/compatibility.md names a test that
+// exists for each behaviour that it says is there.
+func TestCompatibilityNamesTests(t *testing.T) {
+	text, err := os.ReadFile("../docs/compatibility.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.TrimSpace(line), " |")
+		if !strings.HasPrefix(line, "| ") || len(cells) < 4 || strings.HasPrefix(line, "| behaviour") {
+			continue
+		}
+		rows++
+		verdict, test := strings.TrimSpace(cells[1]), strings.TrimSpace(strings.TrimSuffix(cells[3], "|"))
+		if missing := verdict == "not yet" || verdict == "not applicable"; test == "" && missing {
+			continue
+		}
+		if !testExists(test) {
+			t.Errorf("%s: there is no test %q", cells[0], test)
+		}
+	}
+	if rows < 50 {
+		t.Errorf("%d rows; the table is not read", rows)
+	}
+}
+
+// testExists finds "FILE: TITLE" in integration/, or "PACKAGE FUNCTION".
+func testExists(name string) bool {
+	pattern, want := "", ""
+	if file, title, ok := strings.Cut(name, ": "); ok {
+		pattern, want = "../integration/"+file+".bats", "@test \""+title+"\" {"
+	} else if dir, function, ok := strings.Cut(name, " "); ok {
+		pattern, want = "../"+dir+"/*_test.go", "func "+function+"("
+	}
+	files, _ := filepath.Glob(pattern) // a pattern of ours
+	return slices.ContainsFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(text), want)
+	})
 }

@@ -475,6 +475,30 @@ func TestGetCopy(t *testing.T) {
 			}
 		})
 	}
+	// Who runs copies only still uses the image of the store.
+	long := time.Now().Add(-48 * time.Hour)
+	for _, dir := range []string{copies, s.conf.Store[0]} {
+		data, err := filepath.Glob(filepath.Join(dir, "sha256", "*.json"))
+		if err != nil || len(data) != 1 {
+			t.Fatalf("%s has %q, %v", dir, data, err)
+		}
+		if err := os.Chtimes(data[0], long, long); err != nil {
+			t.Fatal(err)
+		}
+		if dir == copies {
+			continue
+		}
+		src := s.source(4711)
+		src.Config.StoreCopyTo, src.Config.StoreCopySize = copies, 1<<30
+		img, err := Get(t.Context(), src, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Close()
+		if st, err := os.Stat(data[0]); err != nil || time.Since(st.ModTime()) > time.Hour {
+			t.Errorf("the use of a copy was not noted in the store: %v", err)
+		}
+	}
 	if st, err := os.Stat(copies); err != nil || st.Mode().Perm() != 0o711 || st.Sys().(*syscall.Stat_t).Uid == 0 {
 		t.Errorf("the directory of copies is %v, %v; want it closed and the store owner's", st.Mode(), err)
 	}

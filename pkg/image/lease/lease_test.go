@@ -155,7 +155,9 @@ func TestDeadHolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			l, err := Acquire(t.Context(), path, o)
+			ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			l, err := Acquire(ctx, path, o)
 			if err != nil || l.token == token {
 				t.Fatalf("Acquire after the holder died = %v", err)
 			}
@@ -223,7 +225,7 @@ func TestClocksDoNotMatter(t *testing.T) {
 		}
 		renewed <- nil
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := Acquire(ctx, path, quick("n1")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Acquire = %v; want %v", err, context.DeadlineExceeded)

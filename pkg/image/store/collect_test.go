@@ -4,6 +4,7 @@ package store
 
 import (
 	"fmt"
+	mrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,8 +87,9 @@ func TestCollect(t *testing.T) {
 // is about to produce or remove.
 func TestCollectKeeps(t *testing.T) {
 	s := newStore(t)
+	used := int(mrand.Int32()) // loop devices are the whole machine's
 	addUsed(t, s, 1, 100)
-	addUsed(t, s, 2, 100)
+	addUsed(t, s, used, 100)
 	held, err := s.Lease(t.Context(), numbered(1), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +101,7 @@ func TestCollectKeeps(t *testing.T) {
 	}
 	inUse := false
 	if os.Geteuid() == 0 {
-		out, err := exec.Command("losetup", "--find", "--show", "--read-only", s.path(strings.TrimPrefix(numbered(2), "sha256:")+".squashfs")).Output()
+		out, err := exec.Command("losetup", "--find", "--show", "--read-only", s.path(strings.TrimPrefix(numbered(used), "sha256:")+".squashfs")).Output()
 		if inUse = err == nil; inUse {
 			t.Cleanup(func() { _ = exec.Command("losetup", "--detach", strings.TrimSpace(string(out))).Run() })
 		}
@@ -113,7 +115,7 @@ func TestCollectKeeps(t *testing.T) {
 	if _, err := os.Stat(draft); err != nil {
 		t.Error("a draft of a producer that lives is gone")
 	}
-	if s.Has(numbered(2)) != inUse {
+	if s.Has(numbered(used)) != inUse {
 		t.Errorf("image on a loop device: %v; is there: %v", inUse, !inUse)
 	}
 }

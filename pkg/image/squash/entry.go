@@ -73,7 +73,13 @@ func (e *entry) setKind(hdr *tar.Header) (err error) {
 		if e.link, err = cleanName(hdr.Linkname); err != nil || e.link == "" {
 			return fmt.Errorf("hard link %q: bad target", e.name)
 		}
-	default: // devices, and what is not a file
+	case tar.TypeChar, tar.TypeBlock: // not kept, but what it replaces is not there either
+		if e.name == "" {
+			return errSkip
+		}
+		dir, base := path.Split(e.name)
+		e.kind, e.name = kindWhiteout, dir+whiteout+base
+	default: // not a file
 		return errSkip
 	}
 	if e.name == "" {

@@ -6,7 +6,8 @@
 // and opaque directories hide what lower layers have, hard links are files of
 // their own once made, the last description of a file counts. Owners, modes and
 // times are kept; device files, and extended attributes other than user.*, are
-// not. Names cannot lead out of the image.
+// not. Names cannot lead out of the image. docs/images.md says it for users; a
+// test compares it with umoci.
 //
 // Layers are read once, the uppermost first, so that what they hide is known when
 // a lower one is read: the content of files goes into tar2sqfs as it is

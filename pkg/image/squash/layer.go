@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -54,7 +53,7 @@ func raise(setting string) string {
 type layer struct {
 	desc   layout.Descriptor
 	diffID string // digest of the tar file
-	file   *os.File
+	file   io.ReaderAt
 }
 
 // scan reads the whole layer from s, checks it and returns its entries. It calls

@@ -104,12 +104,10 @@ definition() { as_user tee "$edf/$1.toml" >/dev/null; }
 	expect_one_error "read environment definition closed: open $edf/closed.toml: permission denied"
 }
 
-@test "environment: settings that are lost on the way are no silent run without them" {
-	printf 'image = "%s"\n' "$BROLGA_TEST_IMAGE" | definition lost
-	run_fails crun --export=NONE --environment=lost hostname
-	expect_match 'brolga: error: --environment: what lost says has not come along with the step'
-	expect_match 'hint: let variables of the submitting side through: --export=ALL'
-	nodes_idle
+@test "environment: settings come along although nothing is exported" {
+	printf 'image = "%s"\n[env]\nA = "one"\n' "$BROLGA_TEST_IMAGE" | definition bare
+	run_ok crun --export=NONE --environment=bare sh -c 'echo $A'
+	expect_line one
 }
 
 @test "environment: mistakes are found, with file and line, before anything is submitted" {

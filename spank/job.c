@@ -22,6 +22,13 @@ bool job_is_container_step(spank_t sp)
 	return spank_get_item(sp, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step != STEP_EXTERN;
 }
 
+bool job_is_batch_step(spank_t sp)
+{
+	uint32_t step = 0;
+
+	return spank_get_item(sp, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step == STEP_BATCH;
+}
+
 /* Number of tasks on this node, or -1. */
 int job_local_tasks(spank_t sp)
 {

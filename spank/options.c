@@ -91,6 +91,40 @@ bool options_in_environment(spank_t sp)
 	return false;
 }
 
+/*
+ * The name under which sbatch leaves an option for the steps of the job
+ * (slurm/src/common/plugstack.c): as srun finds it in the job's environment.
+ */
+static size_t job_variable(char *name, size_t size, const char *option)
+{
+	int n = snprintf(name, size, "SLURM_SPANK__SLURM_SPANK_OPTION_brolga_%s=", option);
+
+	for (char *at = name; *at; at++)
+		if (*at == '-')
+			*at = '_';
+	return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
+}
+
+/*
+ * Before Slurm 23.11 sbatch --export=NONE, or with a list, loses what it would
+ * tell the batch step of options, but not what it tells the job's steps.
+ */
+void options_recover(spank_t sp)
+{
+	char **environment = NULL;
+
+	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
+		return;
+	for (size_t i = 0; i < COUNT(table); i++) {
+		char name[128];
+		size_t length = job_variable(name, sizeof(name), table[i].name);
+
+		for (char **entry = environment; length && entry && *entry; entry++)
+			if (strncmp(*entry, name, length) == 0)
+				option_given((int)i, *entry + length, 1);
+	}
+}
+
 void options_add(struct message *m)
 {
 	for (size_t i = 0; i < COUNT(table); i++) {

@@ -150,6 +150,10 @@ static void submit(void)
 	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
 		if (record_is(key, length, "env"))
 			putenv((char *)value); /* reply is static: it stays valid */
+	if (export_keep() < 0) {
+		report("no memory for the environment", NULL);
+		end_submission();
+	}
 }
 
 /* In slurmstepd: start the helper, which works while Slurm starts the tasks. */
@@ -193,6 +197,13 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 {
 	(void)ac, (void)av;
 
+	if (in_submit_context())
+		export_forget();
+	if (spank_context() == S_CTX_REMOTE && job_is_container_step(sp)) {
+		export_restore(sp);
+		if (job_is_batch_step(sp) && !options_given())
+			options_recover(sp);
+	}
 	if (!options_given() && !options_in_environment(sp))
 		return 0;
 	if (in_submit_context()) {

@@ -54,16 +54,24 @@ bool record_is(const char *key, size_t key_length, const char *name);
 int options_register(spank_t sp);
 bool options_given(void);
 bool options_in_environment(spank_t sp);
+void options_recover(spank_t sp);
 void options_add(struct message *m);
 void options_free(void);
 
 /* ---- job.c: facts of the step ---- */
 
 bool job_is_container_step(spank_t sp);
+bool job_is_batch_step(spank_t sp);
 int job_add_facts(struct message *m, spank_t sp);
 void job_add_environment(struct message *m, char **environment);
 int job_local_tasks(spank_t sp);
 int job_local_task(spank_t sp);
+
+/* ---- export.c: our variables and --export ---- */
+
+void export_forget(void);
+int export_keep(void);
+void export_restore(spank_t sp);
 
 /* ---- account.c: names of the user and the groups ---- */
 

@@ -253,7 +253,7 @@ func readSettings(name string, lookup func(string) (string, bool)) (Set, error) 
 	err := json.Unmarshal([]byte(text), &settings)
 	if !ok || err != nil || settings.Environment != name {
 		return nil, fault.WithHint(fmt.Errorf("--%s: what %s says has not come along with the step", Environment, name),
-			"let variables of the submitting side through: --export=ALL, or add "+SettingsVariable+" to --export")
+			"submit it again; if that does not help, tell the administrator that Brolga differs between nodes")
 	}
 	return settings.Set, nil
 }

@@ -160,7 +160,9 @@ static spank_err_t set_variable(const char *name, const char *value)
 spank_err_t spank_setenv(spank_t spank, const char *name, const char *value, int overwrite)
 {
 	(void)spank;
-	return overwrite ? set_variable(name, value) : ESPANK_ENV_EXISTS;
+	if (!overwrite && fake.kept_variable && strcmp(name, fake.kept_variable) == 0)
+		return ESPANK_ENV_EXISTS;
+	return set_variable(name, value);
 }
 
 spank_err_t spank_unsetenv(spank_t spank, const char *name)

@@ -19,6 +19,7 @@ struct fake_spank {
 	char **argv;
 	int argc;
 	char **env; /* also what spank_getenv finds */
+	const char *kept_variable; /* spank_setenv finds it set */
 	int task;
 	uint64_t failing; /* bits 1 << item: these are refused */
 	/* Which option spank_option_register refuses. */

@@ -152,6 +152,21 @@ static void environment_of_the_step(void)
 	CHECK(!options_in_environment(NULL));
 }
 
+/* sbatch --export=NONE before 23.11: only what it tells the job's steps is left. */
+static void recovered(void)
+{
+	char *env[] = { "SLURM_SPANK__SLURM_SPANK_OPTION_brolga_container_image=a=b",
+			"SLURM_SPANK__SLURM_SPANK_OPTION_brolga_container_writable=(null)",
+			"SLURM_SPANK__SLURM_SPANK_OPTION_other_container_workdir=/",
+			"SLURM_SPANK__SLURM_SPANK_OPTION_brolga_container_imagex=c", NULL };
+
+	CHECK(options_register(NULL) == 0);
+	fake.env = env;
+	options_recover(NULL);
+	expect_added("option=container-image\nvalue=a=b\noption=container-writable\nvalue=\nend\n");
+	options_free();
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -164,6 +179,7 @@ int main(void)
 		{ "options are in the order of the table", table_order },
 		{ "each variable asks for a container in srun", environment_of_the_process },
 		{ "slurmstepd looks at the step's variables", environment_of_the_step },
+		{ "what sbatch left for the job's steps is found", recovered },
 	};
 
 	return run_tests("options_test", tests, COUNT(tests));

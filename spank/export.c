@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * export.c - takes our variables past --export.
+ *
+ * With --export=NONE, or a list, sbatch and srun pass on no variables but those
+ * that begin with SLURM_. What decides about a container must not be lost: the
+ * step would run on the host. So each of our variables travels under such a
+ * name, too, and gets its own back on the node, if it did not come along itself.
+ * Then the user's script can change or unset it as ever.
+ */
+#include "shim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CARRIER "SLURM_"
+#define OURS "BROLGA_"
+
+extern char **environ;
+
+static bool begins(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Returns the name of an entry NAME=VALUE; the caller frees it. */
+static char *name_of(const char *entry)
+{
+	return strndup(entry, strcspn(entry, "="));
+}
+
+static const char *value_of(const char *entry)
+{
+	const char *equals = strchr(entry, '=');
+
+	return equals ? equals + 1 : "";
+}
+
+/* In srun, sbatch and salloc: forgets what the step that we are in has left. */
+void export_forget(void)
+{
+	for (size_t i = 0; environ && environ[i];) {
+		char *name = begins(environ[i], CARRIER OURS) ? name_of(environ[i]) : NULL;
+
+		if (!name || unsetenv(name) < 0)
+			i++;
+		free(name);
+	}
+}
+
+/* In srun, sbatch and salloc. Returns -1 without memory. */
+int export_keep(void)
+{
+	for (size_t i = 0; environ && environ[i]; i++) {
+		char *name = NULL;
+		int rc;
+
+		if (!begins(environ[i], OURS))
+			continue;
+		if (asprintf(&name, CARRIER "%.*s", (int)strcspn(environ[i], "="), environ[i]) < 0)
+			return -1;
+		rc = setenv(name, value_of(environ[i]), 1);
+		free(name);
+		if (rc < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* In slurmstepd, before anyone looks at the step's variables. */
+void export_restore(spank_t sp)
+{
+	char *carried[64]; /* changes may move the entries */
+	char **environment = NULL;
+	size_t count = 0;
+
+	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
+		return;
+	for (; environment && *environment && count < COUNT(carried); environment++)
+		if (begins(*environment, CARRIER OURS))
+			carried[count++] = strdup(*environment);
+	for (size_t i = 0; i < count; i++) {
+		char *name = carried[i] ? name_of(carried[i]) : NULL;
+
+		if (name) {
+			spank_setenv(sp, name + strlen(CARRIER), value_of(carried[i]), 0);
+			spank_unsetenv(sp, name);
+		}
+		free(name);
+		free(carried[i]);
+	}
+}

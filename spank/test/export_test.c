@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * export_test.c - variables that --export would keep from a step.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "fake_spank.h"
+
+static void travel(void)
+{
+	setenv("BROLGA_CONTAINER_IMAGE", "ubuntu", 1);
+	setenv("BROLGA_CONTAINER_ENV", "A=b", 1);
+	setenv("NOT_BROLGA_PIN", "x", 1);
+	CHECK(export_keep() == 0);
+	CHECK_TEXT(getenv("SLURM_BROLGA_CONTAINER_IMAGE"), "ubuntu");
+	CHECK_TEXT(getenv("SLURM_BROLGA_CONTAINER_ENV"), "A=b");
+	CHECK(!getenv("SLURM_NOT_BROLGA_PIN"));
+	CHECK_TEXT(getenv("BROLGA_CONTAINER_IMAGE"), "ubuntu");
+	setenv("BROLGA_CONTAINER_IMAGE", "debian", 1);
+	CHECK(export_keep() == 0);
+	CHECK_TEXT(getenv("SLURM_BROLGA_CONTAINER_IMAGE"), "debian");
+}
+
+/* What the user has unset since must not come back. */
+static void forgotten(void)
+{
+	setenv("SLURM_BROLGA_CONTAINER_IMAGE", "old", 1);
+	setenv("SLURM_BROLGA_PIN", "old", 1);
+	setenv("SLURM_JOB_ID", "1", 1);
+	export_forget();
+	CHECK(!getenv("SLURM_BROLGA_CONTAINER_IMAGE") && !getenv("SLURM_BROLGA_PIN"));
+	CHECK_TEXT(getenv("SLURM_JOB_ID"), "1");
+}
+
+static void arrive(void)
+{
+	char *env[] = { "A=b", "SLURM_BROLGA_CONTAINER_IMAGE=ubuntu=x",
+			"SLURM_BROLGA_PIN=", "SLURM_JOB_ID=1", NULL };
+
+	setenv("SLURM_BROLGA_CONTAINER_WORKDIR", "/", 1); /* slurmstepd's own */
+	fake.env = env;
+	fake.kept_variable = "BROLGA_CONTAINER_IMAGE";
+	export_restore(NULL);
+	/* What came along itself is the user's latest word. */
+	CHECK(!fake_variable("BROLGA_CONTAINER_IMAGE"));
+	fake.kept_variable = NULL;
+	export_restore(NULL);
+	CHECK_TEXT(fake_variable("BROLGA_CONTAINER_IMAGE"), "ubuntu=x");
+	CHECK_TEXT(fake_variable("BROLGA_PIN"), "");
+	CHECK(!fake_variable("SLURM_BROLGA_PIN"));
+	CHECK(!fake_variable("BROLGA_CONTAINER_WORKDIR"));
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "our variables travel under a name that Slurm passes on", travel },
+		{ "what an earlier step left is forgotten", forgotten },
+		{ "they arrive, unless the step has its own", arrive },
+	};
+
+	return run_tests("export_test", tests, COUNT(tests));
+}

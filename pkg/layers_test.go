@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "image/layout", "image/source"},
-	{"job", "image/pull", "image/load", "image/signature", "image/squash", "image/store"},
+	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle"},
 	{"container"},

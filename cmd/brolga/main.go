@@ -42,6 +42,8 @@ func verbs() []verb {
 		{"pull", "[--quiet] IMAGE", "fetch an image into your cache", runPull},
 		{"login", "[--username USER] REGISTRY", "keep a password for a registry", runLogin},
 		{"logout", "REGISTRY", "remove what is kept for a registry", runLogout},
+		{"load", "[--name NAME] FILE...", "put images of archives and other files into your cache", runLoad},
+		{"export", "[--force] IMAGE FILE", "write an image to FILE.sqsh, oci:DIR or oci-archive:FILE", runExport},
 		{"images", "[--json] [--quiet] [--store]", "list the images in your cache, or in the store", runImages},
 		{"inspect", "[--json] [--store] IMAGE", "show an image's configuration, layers and history", runInspect},
 		{"rmi", "[--force] [--store] IMAGE...", "remove images from your cache, or from the store", runRmi},

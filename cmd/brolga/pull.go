@@ -23,11 +23,6 @@ func loadLocal(ctx context.Context, p policy.Policy, o load.Options) error {
 	if o.Ref.Kind == ref.Directory {
 		return fault.WithHint(fmt.Errorf("pull %s: a directory is used as it is", o.Ref), "there is nothing to do before a job")
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	o.Ref = o.Ref.In(dir)
 	if err := permitLocal(p, o.Ref); err != nil {
 		return err
 	}
@@ -58,7 +53,7 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := ref.Parse(fs.Arg(0))
+	r, err := parseImage(fs.Arg(0))
 	if err != nil {
 		return err
 	}
@@ -68,8 +63,12 @@ func runPull(ctx context.Context, v verb, args []string) error {
 		}
 	}
 	have := store.NewTiers(conf.Store, identity.User{}).Has // says nothing about who may use it
+	wanted, err := layout.PlatformOr(*platform, layout.Host())
+	if err != nil {
+		return err
+	}
 	if r.IsLocal() {
-		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: *cache, Have: have})
+		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: *cache, Have: have, Platform: wanted})
 	}
 	o := pull.Options{
 		Ref:       r,
@@ -79,12 +78,8 @@ func runPull(ctx context.Context, v verb, args []string) error {
 
 		Credentials: &credential.Finder{Env: os.Environ()},
 		Registries:  conf.Registries,
+		Platform:    wanted,
 		Policy:      pullPolicy(conf.Policy, r),
-	}
-	if *platform != "" {
-		if o.Platform, err = layout.ParsePlatform(*platform); err != nil {
-			return err
-		}
 	}
 	if *quiet {
 		*progress = "none"

@@ -12,7 +12,6 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
-	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
@@ -57,7 +56,7 @@ func matcher(name string) (func(reference, digest string) bool, error) {
 	if partOfDigest.MatchString(name) {
 		return func(_, digest string) bool { return strings.HasPrefix(digest, name) }, nil
 	}
-	r, err := ref.Parse(name)
+	r, err := parseImage(name)
 	if err != nil {
 		return nil, err
 	}

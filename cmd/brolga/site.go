@@ -15,6 +15,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
@@ -38,6 +39,19 @@ func loadConfig(path string) (config.Config, error) {
 		return config.Default(), nil
 	}
 	return c, err
+}
+
+// parseImage reads the name of an image. A relative path is made absolute.
+func parseImage(arg string) (ref.Ref, error) {
+	r, err := ref.Parse(arg)
+	if err != nil || !r.IsRelative() {
+		return r, err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return ref.Ref{}, fmt.Errorf("find the working directory: %w", err)
+	}
+	return r.In(dir), nil
 }
 
 // cacheDir returns the image cache of the user who calls.

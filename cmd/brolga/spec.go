@@ -65,6 +65,9 @@ func generate(conf config.Config, r request.Request) (*specs.Spec, error) {
 
 // imageConfig reads the configuration of an image in the user's cache.
 func imageConfig(conf config.Config, r request.Request) (spec.Image, error) {
+	if r.Image.Digest == "" { // a file or directory, which is used as it is
+		return spec.Image{}, nil
+	}
 	dir, err := cacheDir(conf)
 	if err != nil {
 		return spec.Image{}, err

@@ -33,7 +33,7 @@ func (w *loader) docker(ctx context.Context, from contents) (image, error) {
 	if err != nil {
 		return image{}, fmt.Errorf("configuration: %w", err)
 	}
-	if err := layout.Host().Check(config); err != nil {
+	if err := w.o.Platform.Check(config); err != nil {
 		return image{}, err
 	}
 	var conf struct {
@@ -54,15 +54,37 @@ func (w *loader) docker(ctx context.Context, from contents) (image, error) {
 	return w.compose(config, layers)
 }
 
-// chooseDocker returns the image in manifest.json that is meant.
-func (w *loader) chooseDocker(from contents) (dockerImage, error) {
+// readDockerImages reads manifest.json.
+func readDockerImages(from contents) ([]dockerImage, error) {
 	raw, err := from.small("manifest.json")
+	if errors.Is(err, errMissing) {
+		return nil, errNoImage
+	}
 	if err != nil {
-		return dockerImage{}, err
+		return nil, err
 	}
 	var all []dockerImage
 	if err := json.Unmarshal(raw, &all); err != nil {
-		return dockerImage{}, fmt.Errorf("read manifest.json: %w", err)
+		return nil, fmt.Errorf("read manifest.json: %w", err)
+	}
+	return all, nil
+}
+
+// dockerNames returns what the images in an archive are called.
+func dockerNames(from contents) ([]string, error) {
+	all, err := readDockerImages(from)
+	var names []string
+	for _, one := range all {
+		names = append(names, one.RepoTags...)
+	}
+	return names, err
+}
+
+// chooseDocker returns the image in manifest.json that is meant.
+func (w *loader) chooseDocker(from contents) (dockerImage, error) {
+	all, err := readDockerImages(from)
+	if err != nil {
+		return dockerImage{}, err
 	}
 	var names []string
 	for _, one := range all {

@@ -24,6 +24,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,41 @@ type Options struct {
 	Have func(manifestDigest string) bool
 	// Name is what the image is called in the cache; empty is Ref.
 	Name string
+	// Platform is what the image is to run on; zero is this machine's.
+	Platform layout.Platform
+}
+
+// Names returns the whole names, with a repository, that images in a file or
+// directory have.
+func Names(ctx context.Context, r ref.Ref) ([]string, error) {
+	names, err := names(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", r, explain(err, Options{Ref: r}))
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.ContainsAny(name, "/:") })
+	return slices.Compact(slices.Sorted(slices.Values(names))), nil
+}
+
+func names(ctx context.Context, r ref.Ref) ([]string, error) {
+	switch r.Kind {
+	case ref.Squashfs:
+		return nil, nil
+	case ref.OCI:
+		return ociNames(directory(r.Path))
+	}
+	f, err := source.File(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	a, err := openArchive(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if a.has("index.json") {
+		return ociNames(a)
+	}
+	return dockerNames(a)
 }
 
 // Result is what was loaded.
@@ -70,6 +106,9 @@ func load(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	w := &loader{o: o, layout: l}
+	if o.Platform == (layout.Platform{}) {
+		w.o.Platform = layout.Host()
+	}
 	if o.Ref.Digest != "" {
 		if res, ok := w.cached(layout.Descriptor{Digest: o.Ref.Digest}); ok {
 			return res, nil
@@ -100,7 +139,7 @@ type image struct {
 
 // cached returns the image that d points to if the cache has all of it.
 func (w *loader) cached(d layout.Descriptor) (Result, bool) {
-	m, err := w.layout.Manifest(d.Digest, layout.Host())
+	m, err := w.layout.Manifest(d.Digest, w.o.Platform)
 	if err != nil || !w.layout.Has(m.Config) || (!w.have(m) && !w.layout.Complete(m)) {
 		return Result{}, false
 	}
@@ -173,9 +212,11 @@ func (w *loader) archive(ctx context.Context, f *os.File) (image, error) {
 	case a.has("manifest.json"):
 		return w.docker(ctx, a)
 	}
-	return image{}, fault.WithHint(errors.New("the archive has no image"),
-		`it must be one that "docker save", "podman save" or skopeo has written: with an index.json or a manifest.json, and whole`)
+	return image{}, errNoImage
 }
+
+var errNoImage = fault.WithHint(errors.New("the archive has no image"),
+	`it must be one that "docker save", "podman save" or skopeo has written: with an index.json or a manifest.json, and whole`)
 
 // squashfs loads a squashfs, whose content is not looked at.
 func (w *loader) squashfs(ctx context.Context, f *os.File) (image, error) {

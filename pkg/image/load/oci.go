@@ -41,17 +41,9 @@ func blobName(digest string) string { return "blobs/sha256/" + strings.TrimPrefi
 
 // oci loads from an OCI image layout.
 func (w *loader) oci(ctx context.Context, from contents) (image, error) {
-	raw, err := from.small("index.json")
-	if errors.Is(err, errMissing) {
-		return image{}, fault.WithHint(errors.New("it has no index.json, so it is not an OCI image layout"),
-			"a directory with the files of an image is named dir:PATH")
-	}
+	index, err := readIndex(from)
 	if err != nil {
 		return image{}, err
-	}
-	var index layout.Index
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return image{}, fmt.Errorf("read index.json: %w", err)
 	}
 	top, err := w.choose(index)
 	if err != nil {
@@ -69,12 +61,46 @@ func (w *loader) oci(ctx context.Context, from contents) (image, error) {
 	}
 	config, err := w.layout.ReadBlob(img.m.Config.Digest, layout.MaxManifest)
 	if err == nil {
-		err = layout.Host().Check(config)
+		err = w.o.Platform.Check(config)
 	}
 	if err != nil || w.have(img.m) {
 		return img, err
 	}
 	return img, w.blobs(ctx, from, img.m.Layers)
+}
+
+// readIndex reads index.json.
+func readIndex(from contents) (layout.Index, error) {
+	raw, err := from.small("index.json")
+	if errors.Is(err, errMissing) {
+		return layout.Index{}, fault.WithHint(errors.New("it has no index.json, so it is not an OCI image layout"),
+			"a directory with the files of an image is named dir:PATH")
+	}
+	if err != nil {
+		return layout.Index{}, err
+	}
+	var index layout.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return layout.Index{}, fmt.Errorf("read index.json: %w", err)
+	}
+	return index, nil
+}
+
+// ociNames returns what the images in a layout are called.
+func ociNames(from contents) ([]string, error) {
+	index, err := readIndex(from)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, d := range index.Manifests {
+		if name := d.Annotations[containerdName]; name != "" {
+			names = append(names, name)
+		} else {
+			names = append(names, d.Annotations[layout.RefName])
+		}
+	}
+	return names, nil
 }
 
 // choose returns the image in an index that is meant.
@@ -106,7 +132,7 @@ func (w *loader) choose(index layout.Index) (layout.Descriptor, error) {
 	case len(named) == 0:
 		return layout.Descriptor{}, w.notNamed(names)
 	case len(names) == 0 || w.o.Ref.Tag != "": // one image for several platforms
-		return (&layout.Index{Manifests: named}).Select(layout.Host())
+		return (&layout.Index{Manifests: named}).Select(w.o.Platform)
 	}
 	return layout.Descriptor{}, w.notNamed(names)
 }
@@ -173,7 +199,7 @@ func (w *loader) descend(from contents, top layout.Descriptor) (image, error) {
 			img.m = m
 			return img, nil
 		}
-		next, err := index.Select(layout.Host())
+		next, err := index.Select(w.o.Platform)
 		if err != nil {
 			return image{}, err
 		}

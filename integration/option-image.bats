@@ -114,6 +114,6 @@ digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker:/
 	for option in --container-mounts=/tmp --container-workdir=/ --container-env=A --container-writable \
 		--container-readonly --container-mount-home --no-container-mount-home; do
 		refused 'container options are given, but no image' "$option"
-		expect_line 'brolga: hint: add --container-image=IMAGE, or leave the other container options out'
+		expect_line 'brolga: hint: add --container-image=IMAGE or --environment=NAME, or leave the other container options out'
 	done
 }

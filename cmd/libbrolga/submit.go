@@ -113,6 +113,9 @@ func digestOf(cfg config.Config, path string, r request.Request, image ref.Ref, 
 		}
 	}
 	var flags []string
+	if r.Pull != "always" {
+		flags = append(flags, "--if-missing")
+	}
 	if r.Verbosity == request.Quiet {
 		flags = append(flags, "--quiet")
 	}
@@ -185,7 +188,7 @@ func pull(cfg config.Config, path string, image ref.Ref, flags, env []string) (s
 		return "", fmt.Errorf("pull %s: %w", image, err)
 	}
 	defer output.Close()
-	argv := []string{cfg.Client, "pull", "--if-missing"}
+	argv := []string{cfg.Client, "pull"}
 	if path != "" {
 		argv = append(argv, "--config", path)
 	}

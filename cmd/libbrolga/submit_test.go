@@ -93,7 +93,7 @@ func TestPull(t *testing.T) {
 	}{
 		{name: "digest", script: "echo docker.io/library/ubuntu:24.04@" + digest},
 		{name: "arguments", script: `[ "$*" = "pull --if-missing docker.io/library/ubuntu:24.04" ] && echo x@` + digest},
-		{name: "configuration", script: `[ "$*" = "pull --if-missing --config /a.toml docker.io/library/ubuntu:24.04" ] && echo x@` + digest, path: "/a.toml"},
+		{name: "configuration", script: `[ "$*" = "pull --config /a.toml --if-missing docker.io/library/ubuntu:24.04" ] && echo x@` + digest, path: "/a.toml"},
 		{name: "environment", script: `[ "$A$HOME" = b ] && echo x@` + digest, env: []string{"A=b"}},
 
 		{name: "status", script: "exit 3", err: errReported.Error()},
@@ -102,7 +102,7 @@ func TestPull(t *testing.T) {
 		{name: "no output", script: "", err: `pull printed ""`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := pull(client(t, tt.script), tt.path, image, nil, tt.env)
+			got, err := pull(client(t, tt.script), tt.path, image, []string{"--if-missing"}, tt.env)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("pull = %q, %v; want an error with %q", got, err, tt.err)

@@ -108,6 +108,11 @@ func TestPullRefusesBlockedRegistries(t *testing.T) {
 	if err == nil || !strings.HasSuffix(err.Error(), "registry "+s.host+" is blocked on this cluster") || fault.Hint(err) != "use r.example" || len(s.requests) > 0 {
 		t.Errorf("Pull = %v, hint %q, requests %q; want a refusal without requests", err, fault.Hint(err), s.requests)
 	}
+	o.IfMissing = true // the cache has it
+	if _, err := Pull(t.Context(), o); err == nil {
+		t.Error("Pull of a cached image = nil; want a refusal")
+	}
+	o.IfMissing = false
 	// Nor does it get there by a redirect.
 	to := newServer(t)
 	to.reset(func(w http.ResponseWriter, r *http.Request) bool {
@@ -129,11 +134,7 @@ func TestPullTrustsTheSitesAuthorities(t *testing.T) {
 	web.Config.ErrorLog = log.New(io.Discard, "", 0)
 	web.StartTLS()
 	t.Cleanup(web.Close)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
-	if err := os.WriteFile(ca, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	ca := certificateOf(t, web)
 	host := strings.TrimPrefix(web.URL, "https://")
 	s.reset(nil)
 	o := s.options(t, "1")
@@ -154,6 +155,17 @@ func TestPullTrustsTheSitesAuthorities(t *testing.T) {
 			t.Errorf("%s: Pull = %v; want an error with %q and a hint", tt.name, err, tt.err)
 		}
 	}
+}
+
+// certificateOf returns a file with the server's certificate.
+func certificateOf(t *testing.T, web *httptest.Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestPullLimitsTransfers(t *testing.T) {
@@ -360,7 +372,21 @@ func TestPullForAnotherPlatform(t *testing.T) {
 	}
 }
 
-// TestPullGivesUpOnATrickle has content come byte by byte, without an end.
+// trickleOut sends what was asked for byte by byte, and never all of it.
+func trickleOut(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "10000")
+	var start int
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start); err == nil {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-9999/10000", start))
+		w.WriteHeader(http.StatusPartialContent)
+	}
+	for r.Context().Err() == nil {
+		_, _ = w.Write([]byte("x"))
+		w.(http.Flusher).Flush()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func TestPullGivesUpOnATrickle(t *testing.T) {
 	for _, what := range []string{"/manifests/", "/blobs/", "/token"} {
 		t.Run(what, func(t *testing.T) {
@@ -373,12 +399,7 @@ func TestPullGivesUpOnATrickle(t *testing.T) {
 				if !strings.Contains(r.URL.Path, what) {
 					return enter(w, r)
 				}
-				w.Header().Set("Content-Length", "10000")
-				for r.Context().Err() == nil {
-					_, _ = w.Write([]byte("x"))
-					w.(http.Flusher).Flush()
-					time.Sleep(5 * time.Millisecond)
-				}
+				trickleOut(w, r)
 				return true
 			})
 			o := s.options(t, "1")
@@ -387,5 +408,31 @@ func TestPullGivesUpOnATrickle(t *testing.T) {
 				t.Errorf("Pull = %v; want it given up", err)
 			}
 		})
+	}
+}
+
+// TestPullGivesUpWithHTTP2 is for the other implementation in package http.
+func TestPullGivesUpWithHTTP2(t *testing.T) {
+	s := newServer(t)
+	s.push(t, "1", 1, 100)
+	web := httptest.NewUnstartedServer(s)
+	web.EnableHTTP2 = true
+	web.StartTLS()
+	t.Cleanup(web.Close)
+	s.reset(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		if r.ProtoMajor != 2 {
+			t.Errorf("a request with %s", r.Proto)
+		}
+		trickleOut(w, r)
+		return true
+	})
+	o := s.options(t, "1")
+	o.Stall, o.Ref.Registry = 20*time.Millisecond, strings.TrimPrefix(web.URL, "https://")
+	o.Registries = config.Registries{{Name: o.Ref.Registry, CA: certificateOf(t, web)}}
+	if _, err := Pull(t.Context(), o); err == nil || !strings.HasSuffix(err.Error(), "the registry stopped sending") {
+		t.Errorf("Pull = %v; want it given up", err)
 	}
 }

@@ -134,6 +134,38 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 	[[ $(grep -cx refused <<<"$output") == 2 ]] || fail "$output"
 }
 
+@test "mounts: the content of a squashfs file is mounted, as the site wants it" {
+	mkdir "$BATS_TEST_TMPDIR/data"
+	echo packed >"$BATS_TEST_TMPDIR/data/file"
+	printf '#!/bin/sh\necho as $(id -u)\n' >"$BATS_TEST_TMPDIR/data/run"
+	chmod 4755 "$BATS_TEST_TMPDIR/data/run"
+	mksquashfs "$BATS_TEST_TMPDIR/data" "$mine/data.sqsh" -quiet -no-progress
+	chown "$BROLGA_TEST_USER:" "$mine/data.sqsh"
+	sqsh_is() {
+		run_ok crun -N2 "${in_image[@]}" --container-mounts="$1:/opt/data:sqsh" sh -c "cat /opt/data/file; touch /opt/data/x || :; grep ' /opt/data ' /proc/self/mountinfo"
+		[[ $(grep -cx packed <<<"$output") == 2 ]] || fail "$output"
+		expect_match 'Read-only file system'
+		expect_match " /opt/data ro,nosuid,nodev.* - $2 "
+	}
+	sqsh_is "$mine/data.sqsh" fuse.squashfuse
+	install -m 0644 "$mine/data.sqsh" "$BROLGA_CLUSTER_DIR/etc/data.sqsh"
+	sqsh_is "$BROLGA_CLUSTER_DIR/etc/data.sqsh" squashfs
+	site_config 'user_squashfs = "convert"'
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/data.sqsh:/opt/data:sqsh" true
+	expect_one_error "mount $mine/data.sqsh at /opt/data: this cluster mounts no squashfs files that users can change"
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/x/file:/opt/data:sqsh,$mine/none:/opt/none:sqsh" true
+	expect_one_error "mount $mine/x/file at /opt/data: $mine/x/file is not a squashfs; mount $mine/none at /opt/none: no such file or directory on this node"
+	rm "$BROLGA_CLUSTER_DIR/etc/data.sqsh"
+	expect_no_leftovers
+}
+
+@test "mounts: a squashfs file that the user cannot read is refused" {
+	mksquashfs "$BATS_TEST_TMPDIR" "$mine/closed.sqsh" -quiet -no-progress
+	chmod 0600 "$mine/closed.sqsh"
+	run_fails crun "${in_image[@]}" --container-mounts="$mine/closed.sqsh:/opt/data:sqsh" true
+	expect_match "mount $mine/closed.sqsh at /opt/data: .*permission denied"
+}
+
 @test "mounts: the variable does the same, and the option wins" {
 	run_ok as_user env BROLGA_CONTAINER_MOUNTS="$mine/x:/mnt/v" srun "${in_image[@]}" cat /mnt/v/file
 	[[ $output == content ]]

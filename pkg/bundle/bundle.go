@@ -35,6 +35,8 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
+	// UserSquashfs is the site's policy for squashfs files that are mounted.
+	UserSquashfs string
 	// ImageConfig is the image's configuration; Passwd and Group are its
 	// /etc/passwd and /etc/group, nil if it has none. They are read from the
 	// image where its configuration has no digest.
@@ -80,7 +82,9 @@ func New(p Params) (*Bundle, error) {
 		Way:        p.Way,
 		Squashfuse: p.Squashfuse,
 		TmpfsSize:  p.Request.TmpfsSize,
-		User:       p.User,
+
+		UserSquashfs: p.UserSquashfs,
+		User:         p.User,
 
 		UserNamespace: p.UserNamespace,
 	})
@@ -178,7 +182,11 @@ func mountAll(root *rootfs.Rootfs, mounts []specs.Mount) error {
 			continue
 		}
 		has := func(option string) bool { return slices.Contains(m.Options, option) }
-		err := root.Mount(rootfs.Mount{
+		mount := root.Mount
+		if m.Type == "squashfs" {
+			mount = root.MountSquashfs
+		}
+		err := mount(rootfs.Mount{
 			Source:   m.Source,
 			Target:   m.Destination,
 			AsUser:   has(spec.AsUser),

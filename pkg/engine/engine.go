@@ -156,6 +156,8 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		Image:      img.File,
 		Way:        img.Way,
 		Squashfuse: e.Job.Config.Squashfuse,
+
+		UserSquashfs: e.Job.Config.UserSquashfs,
 		ImageConfig: spec.Image{
 			Env:        img.Meta.Config.Env,
 			WorkingDir: img.Meta.Config.WorkingDir,

@@ -97,7 +97,12 @@ var mountFlags = map[string]string{
 	"rbind":  "bind",
 	"rslave": "propagation", "rprivate": "propagation", "slave": "propagation", "private": "propagation",
 	"nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec",
+	Squashfs: "type",
 }
+
+// Squashfs is the flag of a mount whose source is a squashfs file, the content of
+// which is mounted.
+const Squashfs = "sqsh"
 
 // tmpfsFlags are those of a tmpfs; names that end with "=" take a value.
 var tmpfsFlags = map[string]string{
@@ -125,6 +130,9 @@ func parseMountFlags(text string, allowed map[string]string) ([]string, error) {
 		}
 		groups[group] = flag
 		flags = append(flags, flag)
+	}
+	if _, given := groups["type"]; given && len(flags) > 1 {
+		return nil, fmt.Errorf("flag %s stands alone: such a mount is read-only", Squashfs)
 	}
 	return flags, nil
 }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
 )
 
 // Mount shows a file or directory of the host in the root file system.
@@ -109,6 +112,57 @@ func (r *Rootfs) MountTmpfs(target string, options []string) error {
 		return fmt.Errorf("mount tmpfs at %s: %w", target, err)
 	}
 	return nil
+}
+
+// MountSquashfs shows the content of a squashfs file, read-only, in the way that
+// the site has chosen.
+func (r *Rootfs) MountSquashfs(m Mount) error {
+	r.made++
+	stage := filepath.Join(r.params.Dir, "stage", fmt.Sprint(r.made))
+	err := os.Mkdir(stage, 0o755)
+	if err == nil {
+		err = r.mountSquashfs(m, stage)
+	}
+	if err == nil {
+		err = r.show(stage, m.Target, true)
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+	}
+	return nil
+}
+
+func (r *Rootfs) mountSquashfs(m Mount, at string) error {
+	var f *os.File
+	open := func() (err error) {
+		f, err = source.Squashfs(m.Source)
+		return err
+	}
+	var err error
+	if m.AsUser {
+		err = r.params.User.Do(open)
+	} else {
+		err = open()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNoSource
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	way, err := source.WayOf(r.params.UserSquashfs, f)
+	switch {
+	case err != nil:
+		return err
+	case way == source.Kernel:
+		return r.mountImage(f, at)
+	case way == source.Fuse:
+		_, err = r.mountFuse(f, r.params.Squashfuse, at)
+		return err
+	}
+	return fault.WithHint(errors.New("this cluster mounts no squashfs files that users can change"),
+		"keep it where only root can write, or unpack it and mount the directory")
 }
 
 func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {

@@ -62,6 +62,9 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
+	// UserSquashfs is the site's policy for squashfs files that are mounted
+	// beside the image ([source.WayOf]).
+	UserSquashfs string
 	// TmpfsSize limits the tmpfs, in the words of tmpfs(5).
 	TmpfsSize string
 	// User is whom the container is for.
@@ -137,7 +140,7 @@ func (r *Rootfs) mountLower() (err error) {
 		}
 		return nil
 	}
-	return r.mountImage(r.params.Image, r.params.Lock)
+	return r.mountImage(r.params.Image, lower)
 }
 
 // bindImage shows a directory of the host, without what is mounted below it.
@@ -171,15 +174,15 @@ func mapOwners(path string, namespace *os.File) error {
 	return nil
 }
 
-func (r *Rootfs) mountImage(image *os.File, lock string) error {
-	device, err := attachLoop(image, lock)
+func (r *Rootfs) mountImage(image *os.File, at string) error {
+	device, err := attachLoop(image, r.params.Lock)
 	if err != nil {
 		return err
 	}
 	defer device.Close()
 	source := fmt.Sprintf("/proc/self/fd/%d", device.Fd())
 	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount(source, filepath.Join(r.params.Dir, "lower"), "squashfs", flags, ""); err != nil {
+	if err := unix.Mount(source, at, "squashfs", flags, ""); err != nil {
 		return fmt.Errorf("mount image %s: %w", image.Name(), err)
 	}
 	return limitReadahead(device)

@@ -184,6 +184,13 @@ func mounts(r request.Request, user identity.User) []specs.Mount {
 				Options: withDefaults(m.Flags, [][]string{{"size=" + r.TmpfsSize, "size="}, {"mode=1777", "mode="}, {"nosuid"}, {"nodev"}}),
 			})
 		default:
+			if slices.Contains(m.Flags, option.Squashfs) {
+				mounts = append(mounts, specs.Mount{
+					Destination: target, Source: m.Source, Type: "squashfs",
+					Options: append(origin(m), "ro", "nosuid", "nodev"),
+				})
+				continue
+			}
 			mounts = append(mounts, Bind(m.Source, target, append(origin(m), m.Flags...)...))
 		}
 	}

@@ -79,10 +79,15 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	return nil
 }
 
+// usualMemory is where the collector begins to work harder. Without it, layers of
+// zstd with the largest windows would take half as much again, as garbage. Only
+// images with very many files need more.
+const usualMemory = 384 << 20
+
 // confine gives up what a conversion does not need, before it reads what a user
 // wrote.
 func confine(limits config.Convert) error {
-	debug.SetMemoryLimit(int64(limits.Memory) / 4 * 3) // before the kernel does it
+	debug.SetMemoryLimit(usualMemory)
 	return errors.Join(
 		inAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0),
 		inAllThreads(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 5),

@@ -57,7 +57,7 @@ const maxJobs = 8
 
 // maxParallel is how many layers are decompressed at once; each can take
 // maxWindow of memory.
-const maxParallel = 3
+const maxParallel = 2
 
 // Convert writes the image to a new file, out, with the program tar2sqfs, and
 // returns the content of the files that every container start reads. After an

@@ -161,11 +161,19 @@ static int start(spank_t sp, char *reply, size_t size)
 {
 	struct message m = { 0 };
 	autoclose int request = -1;
+	const int yes = 1;
 	int pair[2];
 	int rc = -1;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		snprintf(reply, size, "error=make a socket pair: %m");
+		return -1;
+	}
+	/* The kernel says which task a hello is from; without that there is no hello. */
+	if (setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) < 0) {
+		snprintf(reply, size, "error=set up a socket: %m");
+		close(pair[0]);
+		close(pair[1]);
 		return -1;
 	}
 	request = helper_start(pair[1], reply, size);

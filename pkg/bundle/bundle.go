@@ -128,7 +128,9 @@ func writeConfig(dir string, s *specs.Spec) error {
 // namespace; copies of the namespace that were made since [New] see it, too.
 func (b *Bundle) Mount() error {
 	root, p, s := b.root, b.params, b.Spec
-	if err := root.Build(); err != nil {
+	err := root.Build()
+	b.Server = root.Server
+	if err != nil {
 		return err
 	}
 	if p.ImageConfig.Digest == "" {

@@ -226,6 +226,13 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 	if err != nil {
 		return nil, err
 	}
+	if b.bundle.Server != 0 && first.PID != 0 {
+		// It is the step's, to be counted, limited and killed with it.
+		err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(b.bundle.Server, first.PID) })
+		if err != nil {
+			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
+		}
+	}
 	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if err != nil {
 		return nil, err

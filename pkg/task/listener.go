@@ -28,6 +28,8 @@ type Hello struct {
 	// Namespace is the task's mount namespace, Cwd its working directory
 	// (O_PATH), both from before it joins the container.
 	Namespace, Cwd *os.File
+	// PID is the task's process, as the kernel says, or 0.
+	PID int
 }
 
 // Close releases the descriptors.
@@ -36,7 +38,7 @@ func (h *Hello) Close() error { return errors.Join(h.Namespace.Close(), h.Cwd.Cl
 // Next waits for the next hello. It returns [io.EOF] when no task can come any
 // more: all have got their answer or are dead.
 func (l *Listener) Next() (*Hello, error) {
-	data, control := make([]byte, 256), make([]byte, unix.CmsgSpace(2*4))
+	data, control := make([]byte, 256), make([]byte, unix.CmsgSpace(2*4)+unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		n, controlled, _, _, err := unix.Recvmsg(l.socket, data, control, unix.MSG_CMSG_CLOEXEC)
 		switch {
@@ -53,17 +55,31 @@ func (l *Listener) Next() (*Hello, error) {
 
 func parseHello(control []byte) (*Hello, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil || len(messages) != 1 {
-		return nil, errors.Join(errors.New("internal error: hello without descriptors"), err)
+	if err != nil {
+		return nil, fmt.Errorf("internal error: hello: %w", err)
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 2 {
-		return nil, errors.Join(fmt.Errorf("internal error: hello with %d descriptors", len(fds)), err)
+	var hello Hello
+	var fds []int
+	for _, m := range messages {
+		if m.Header.Type == unix.SCM_CREDENTIALS {
+			if who, err := unix.ParseUnixCredentials(&m); err == nil {
+				hello.PID = int(who.Pid)
+			}
+			continue
+		}
+		if fds, err = unix.ParseUnixRights(&m); err != nil {
+			return nil, fmt.Errorf("internal error: hello: %w", err)
+		}
 	}
-	return &Hello{
-		Namespace: os.NewFile(uintptr(fds[0]), "the task's mount namespace"),
-		Cwd:       os.NewFile(uintptr(fds[1]), "the task's working directory"),
-	}, nil
+	if len(fds) == 0 {
+		return nil, errors.New("internal error: hello without descriptors")
+	}
+	if len(fds) != 2 {
+		return nil, fmt.Errorf("internal error: hello with %d descriptors", len(fds))
+	}
+	hello.Namespace = os.NewFile(uintptr(fds[0]), "the task's mount namespace")
+	hello.Cwd = os.NewFile(uintptr(fds[1]), "the task's working directory")
+	return &hello, nil
 }
 
 // Answer is what each task gets.

@@ -396,3 +396,19 @@ func TestBad(t *testing.T) {
 		})
 	}
 }
+
+// TestHelloSaysWho checks that the process is told by the kernel, where the
+// plugin has asked for that.
+func TestHelloSaysWho(t *testing.T) {
+	l, tasks := pair(t)
+	defer unix.Close(tasks)
+	must(t, unix.SetsockoptInt(l.socket, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
+	root := open(t, "/")
+	hello(t, tasks, int(root.Fd()), int(root.Fd()))
+	h, err := l.Next()
+	must(t, err)
+	defer h.Close()
+	if h.PID != os.Getpid() {
+		t.Errorf("PID = %d; want %d", h.PID, os.Getpid())
+	}
+}

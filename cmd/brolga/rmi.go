@@ -81,7 +81,7 @@ func removeStored(ctx context.Context, conf config.Config, name string) error {
 		for _, m := range all {
 			if match(m.Name, m.Digest) {
 				found = true
-				if err := removeLeased(ctx, st, m.Digest); err != nil {
+				if err := st.Remove(ctx, m.Digest); err != nil {
 					return err
 				}
 			}
@@ -91,15 +91,6 @@ func removeStored(ctx context.Context, conf config.Config, name string) error {
 		return store.ErrNotFound
 	}
 	return nil
-}
-
-func removeLeased(ctx context.Context, st *store.Store, digest string) error {
-	held, err := st.Lease(ctx, digest, nil)
-	if err != nil {
-		return err
-	}
-	defer held.Close()
-	return st.Remove(digest)
 }
 
 func removeCached(ctx context.Context, conf config.Config, name string) error {

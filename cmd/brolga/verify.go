@@ -158,7 +158,7 @@ func verifyStores(ctx context.Context, conf config.Config, match func(string, st
 			if errors.Is(err, store.ErrNotFound) {
 				continue // removed meanwhile
 			}
-			result.add(m.Name, m.Digest, err, func() error { return removeLeased(ctx, st, m.Digest) })
+			result.add(m.Name, m.Digest, err, func() error { return st.Remove(ctx, m.Digest) })
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -479,4 +480,35 @@ func spoil(l *Layout, digest string) error {
 		return err
 	}
 	return os.WriteFile(path, []byte("spoilt"), 0o600)
+}
+
+// TestPruneFull: where there is no space left for a new index, images can be
+// removed all the same.
+func TestPruneFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("brolga-test", dir, "tmpfs", 0, "nr_inodes=100"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+	l, err := Create(filepath.Join(dir, "cache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := put(t, l, "a", "layer of a"), put(t, l, "b", "layer of b")
+	put(t, l, "c", "layer of c") // a lease and an index take three files
+	for i := 0; err == nil; i++ {
+		err = os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600)
+	}
+	if err := l.Update(t.Context(), func(*Index) {}); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("Update of a full cache = %v; want %v", err, unix.ENOSPC)
+	}
+	if err := l.Prune(t.Context(), func(d Descriptor) bool { return d.Annotations[RefName] != "b" }); err != nil {
+		t.Fatal(err)
+	}
+	if index, err := l.Index(); err != nil || index.Find("a") != nil || index.Find("b") == nil || l.Has(a.Layers[0]) || !l.Complete(b) {
+		t.Errorf("the index is %+v, %v; want b alone, and its blobs", index, err)
+	}
 }

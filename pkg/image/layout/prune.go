@@ -21,16 +21,18 @@ import (
 // Prune removes the images for which gone returns true from the index, with their
 // signatures, and the blobs that no image refers to any more.
 func (l *Layout) Prune(ctx context.Context, gone func(Descriptor) bool) error {
-	kept, removed, err := l.forget(ctx, gone)
+	kept, removed, err := l.drop(ctx, gone)
 	if err != nil || len(removed) == 0 {
 		return err
 	}
 	return l.sweep(l.reachAll(kept), l.reachAll(removed), func(expire.Removed) {}, false)
 }
 
-// forget removes images from the index.
-func (l *Layout) forget(ctx context.Context, gone func(Descriptor) bool) (kept, removed []Descriptor, err error) {
-	err = l.Update(ctx, func(x *Index) {
+// drop removes images from the index. Where there is no space left for a new one,
+// their blobs make some by going first: an image without blobs is pulled again.
+func (l *Layout) drop(ctx context.Context, gone func(Descriptor) bool) (kept, removed []Descriptor, err error) {
+	forget := func(x *Index) {
+		removed = nil
 		x.Manifests = slices.DeleteFunc(x.Manifests, func(d Descriptor) bool {
 			if gone(d) {
 				removed = append(removed, d)
@@ -40,8 +42,20 @@ func (l *Layout) forget(ctx context.Context, gone func(Descriptor) bool) (kept, 
 		})
 		removed = append(removed, l.dropSignatures(x)...)
 		kept = x.Manifests
-	})
-	return kept, removed, err
+	}
+	err = l.Update(ctx, forget)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return kept, removed, err
+	}
+	index, err := l.Index()
+	if err != nil {
+		return nil, nil, err
+	}
+	forget(&index)
+	if err := l.sweep(l.reachAll(kept), l.reachAll(removed), func(expire.Removed) {}, false); err != nil {
+		return nil, nil, err
+	}
+	return kept, removed, l.Update(ctx, forget)
 }
 
 // Collect removes the images that were not used for the longest time, as limits
@@ -80,7 +94,7 @@ func (l *Layout) Collect(ctx context.Context, limits expire.Limits, tell func(ex
 				return g.Digest == d.Digest && g.Annotations[RefName] == d.Annotations[RefName]
 			})
 		}
-		if kept, _, err = l.forget(ctx, isGone); err != nil {
+		if kept, gone, err = l.drop(ctx, isGone); err != nil {
 			return err
 		}
 	}
@@ -124,15 +138,11 @@ func sumOf(sizes map[string]int64, blobs, but map[string]bool) (total int64) {
 
 // removeLeases removes the leases of processes that died.
 func (l *Layout) removeLeases(tell func(expire.Removed), dry bool) error {
-	left, err := lease.Left(l.path("lease"), time.Now().Add(-expire.LeftAge))
-	errs := []error{err}
-	for _, path := range left {
-		tell(expire.Removed{What: "lease of a process that ended", Name: filepath.Base(path)})
-		if !dry {
-			errs = append(errs, os.RemoveAll(path))
-		}
+	left, err := lease.Sweep(l.path("lease"), time.Now().Add(-expire.LeftAge), dry)
+	for _, name := range left {
+		tell(expire.Removed{What: "lease of a process that ended", Name: name})
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // reachAll returns the blobs that the images need.

@@ -138,36 +138,45 @@ func Held(path string) bool {
 	return err != nil || (state.token != "" && !parseOwner(state.token).isDead(*thisProcess()))
 }
 
-// Left lists what processes that died have left in the directory dir of leases,
-// to be removed: those of this node, and those of others that were not renewed
-// since before. The latter is compared with times of the file system, so it is to
-// be of its clock.
-func Left(dir string, before time.Time) ([]string, error) {
+// Sweep removes from the directory dir of leases what processes that died have
+// left: those of this node, and those of others that were not renewed since
+// before, by the clock of the file system. It returns what it removed; with dry
+// it only says it.
+func Sweep(dir string, before time.Time, dry bool) ([]string, error) {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list leases: %w", err)
 	}
-	var left []string
+	var swept []string
+	var errs []error
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		token, isNew := strings.CutPrefix(e.Name(), newPrefix)
 		state, err := look(path)
-		if err != nil || (state.token == "" && !isNew) {
-			continue // not a lease, or free
+		if err != nil {
+			continue // not a lease
 		}
-		if state.token == "" {
+		if token, isNew := strings.CutPrefix(e.Name(), newPrefix); isNew && state.token == "" {
 			if info, err := e.Info(); err == nil {
 				state = seen{token, info.ModTime()}
 			}
 		}
-		if state.renewed.Before(before) || parseOwner(state.token).isDead(*thisProcess()) {
-			if !isNew {
-				path = filepath.Join(path, state.token)
-			}
-			left = append(left, path)
+		if !state.renewed.Before(before) && !parseOwner(state.token).isDead(*thisProcess()) {
+			continue
 		}
+		swept = append(swept, state.token)
+		if dry {
+			continue
+		}
+		err = os.Remove(filepath.Join(path, state.token))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		_ = unix.Rmdir(path) // not if someone has it by now
 	}
-	return left, nil
+	return swept, errors.Join(errs...)
 }
 
 // Context ends when the lease is lost, with [ErrLost] as its cause, or closed.

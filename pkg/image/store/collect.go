@@ -90,16 +90,11 @@ func (s *Store) collect(ctx context.Context, img stored, what string, l expire.L
 		tell(expire.Removed{What: what, Name: name, Size: img.size})
 		return nil
 	}
-	held, err := lease.Acquire(ctx, s.leasePath(img.hex), lease.Options{})
-	if err != nil {
-		return err
-	}
-	defer held.Close()
 	if what != "image" && s.Has("sha256:"+img.hex) {
 		return nil // by now it is whole
 	}
-	if err := s.remove(img.hex); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", name, err)
+	if err := s.Remove(ctx, "sha256:"+img.hex); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
 	}
 	tell(expire.Removed{What: what, Name: name, Size: img.size})
 	return nil
@@ -145,18 +140,11 @@ func (s *Store) scan() (images, parts []stored, err error) {
 
 // removeLeft removes drafts and leases of processes that died.
 func (s *Store) removeLeft(l expire.Limits, tell func(expire.Removed)) error {
-	now, err := s.now()
-	if err != nil {
-		return err
-	}
-	left, err := lease.Left(filepath.Join(s.dir, "lease"), now.Add(-expire.LeftAge))
+	now := s.now()
+	left, err := lease.Sweep(filepath.Join(s.dir, "lease"), now.Add(-expire.LeftAge), l.DryRun)
 	errs := []error{err}
-	for _, path := range left {
-		if !l.DryRun {
-			err = os.RemoveAll(path)
-		}
-		errs = append(errs, err)
-		tell(expire.Removed{What: "lease of a process that ended", Name: filepath.Base(path)})
+	for _, name := range left {
+		tell(expire.Removed{What: "lease of a process that ended", Name: name})
 	}
 	drafts, _ := filepath.Glob(s.path(".tmp-*"))
 	formats, _ := filepath.Glob(filepath.Join(s.dir, ".tmp-*"))
@@ -179,22 +167,20 @@ func (s *Store) removeLeft(l expire.Limits, tell func(expire.Removed)) error {
 	return errors.Join(errs...)
 }
 
-// now is the time by the clock of the file system.
-func (s *Store) now() (time.Time, error) {
-	if err := s.Init(); err != nil {
-		return time.Time{}, err
-	}
+// now is the time by the clock of the file system, or, where that is full, by this
+// node's.
+func (s *Store) now() time.Time {
 	f, err := os.CreateTemp(s.dir, ".tmp-now-")
 	if err != nil {
-		return time.Time{}, fmt.Errorf("collect garbage: %w", err)
+		return time.Now()
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return time.Time{}, fmt.Errorf("collect garbage: %w", err)
+		return time.Now()
 	}
-	return st.ModTime(), nil
+	return st.ModTime()
 }
 
 // attached returns the digests of the images that loop devices of this node show.

@@ -3,15 +3,19 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	mrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
 )
@@ -190,5 +194,36 @@ func TestCollectSometimes(t *testing.T) {
 	}
 	if s.Has(numbered(1)) || !s.Has(numbered(2)) {
 		t.Errorf("images: %v, %v; want the second, which came right after", s.Has(numbered(1)), s.Has(numbered(2)))
+	}
+}
+
+// TestCollectFull: a store in which not even a lease can be taken can be emptied.
+func TestCollectFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("brolga-test", dir, "tmpfs", 0, "mode=0711,nr_inodes=100"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+	s := New(dir, self)
+	err := s.Init()
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, numbered(1), "a")
+	add(t, s, numbered(2), "b")
+	for i := 0; err == nil; i++ {
+		err = os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600)
+	}
+	if _, err := s.Lease(t.Context(), numbered(3), nil); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("Lease in a full store = %v; want %v", err, unix.ENOSPC)
+	}
+	if err := s.Collect(t.Context(), expire.Limits{MaxSize: 0}, func(expire.Removed) {}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Has(numbered(1)) || s.Has(numbered(2)) {
+		t.Errorf("images are there: %v, %v", s.Has(numbered(1)), s.Has(numbered(2)))
 	}
 }

@@ -530,10 +530,18 @@ func (s *Store) List() ([]Meta, error) {
 	return all, errors.Join(errs...)
 }
 
-// Remove removes an image. The caller holds its lease.
-func (s *Store) Remove(digest string) error {
+// Remove removes an image, under its lease. Where there is no space left for that,
+// it goes without: who produces the image meanwhile may have to do it again.
+func (s *Store) Remove(ctx context.Context, digest string) error {
 	hex, err := hexOf(digest)
+	if err != nil {
+		return fmt.Errorf("remove image %s: %w", digest, err)
+	}
+	held, err := lease.Acquire(ctx, s.leasePath(hex), lease.Options{})
 	if err == nil {
+		defer held.Close()
+	}
+	if err == nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, fs.ErrNotExist) {
 		err = s.remove(hex)
 	}
 	if errors.Is(err, fs.ErrNotExist) {

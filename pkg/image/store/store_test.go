@@ -68,7 +68,7 @@ func TestStore(t *testing.T) {
 	if all, err := s.List(); err != nil || len(all) != 1 || all[0].Digest != digest {
 		t.Errorf("List = %+v, %v; want one image", all, err)
 	}
-	if err := s.Remove(digest); err != nil {
+	if err := s.Remove(t.Context(), digest); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(img.File); err != nil || string(b) != "content" {
@@ -77,7 +77,7 @@ func TestStore(t *testing.T) {
 	if _, err := s.Open(digest); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Open after Remove = %v; want %v", err, ErrNotFound)
 	}
-	if err := s.Remove(digest); !errors.Is(err, ErrNotFound) {
+	if err := s.Remove(t.Context(), digest); !errors.Is(err, ErrNotFound) {
 		t.Errorf("second Remove = %v; want %v", err, ErrNotFound)
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.Dir(), "sha256", "*")); len(left) > 0 {

@@ -46,6 +46,37 @@ type site struct {
 // storeOwner is an account that every system has and no test needs.
 const storeOwner = "nobody"
 
+// built is where the tests' brolga command is, once one of them needed it.
+var built string
+
+// TestMain removes it.
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if built != "" {
+		os.RemoveAll(filepath.Dir(built))
+	}
+	os.Exit(status)
+}
+
+// buildClient builds the brolga command, once for all tests.
+func buildClient(t *testing.T) string {
+	t.Helper()
+	if built != "" {
+		return built
+	}
+	dir, err := os.MkdirTemp("", "brolga-client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	built = filepath.Join(dir, "brolga")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", built, "../../cmd/brolga")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the Makefile builds it
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return built
+}
+
 // newSite makes a site. It needs root, because it acts as others.
 func newSite(t *testing.T) *site {
 	t.Helper()
@@ -76,10 +107,8 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	client := filepath.Join(dir, "brolga")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", client, "../../cmd/brolga")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the Makefile builds it
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := os.Link(buildClient(t), client); err != nil {
+		t.Fatal(err)
 	}
 	store := filepath.Join(dir, "store")
 	text := fmt.Sprintf("store = %q\nstore_owner = %q\ncache = %q\nclient = %q\n", store, storeOwner, dir+"/cache/{uid}", client)

@@ -68,7 +68,7 @@ manifest_of() { basename "$(store_file "$1")" .squashfs; }
 	layer=$(as_self inspect --json "$ref" | jq -r '.layers[0].digest')
 	run_ok as_self verify
 	expect_match "^ok +$ref sha256:"
-	printf X | dd of="$user_home/.cache/brolga/blobs/sha256/${layer#sha256:}" bs=1 seek=1000 conv=notrunc status=none
+	printf XXXXXXXX | dd of="$user_home/.cache/brolga/blobs/sha256/${layer#sha256:}" bs=1 seek=1000 conv=notrunc status=none
 	run_fails as_self verify "$ref"
 	((status == 1))
 	expect_match "^damaged $ref sha256:.*: blob $layer"
@@ -84,7 +84,7 @@ manifest_of() { basename "$(store_file "$1")" .squashfs; }
 	run_ok crun --container-image="$ref" cat /stamp
 	file=$(store_file "$ref")
 	run_ok as_root verify --store "sha256:$(manifest_of "$ref")"
-	printf X | dd of="$file" bs=1 seek=5000 conv=notrunc status=none
+	printf XXXXXXXX | dd of="$file" bs=1 seek=5000 conv=notrunc status=none
 	run_fails as_root verify --store "$ref"
 	expect_match "^damaged $ref sha256:.*: the image in the store is damaged"
 	run_ok as_root verify --store --repair "$ref"

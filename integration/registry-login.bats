@@ -134,6 +134,26 @@ pull_denied() {
 	expect_match "^brolga: hint: brolga login --username carol $secure$"
 }
 
+@test "credentials: the user who is named counts on the node that pulls, too" {
+	restore_site_config
+	site_config "cache = '{home}/cache-of-test'
+[[registry]]
+name = '$secure'
+ca = '$ca'"
+	as_user mkdir -p .config/enroot
+	printf 'machine 0.0.0.0 login bob password x\nmachine 0.0.0.0 login alice password wonderland\n' |
+		as_user tee .config/enroot/.credentials >/dev/null
+	run_ok as_user sbatch --parsable --hold --output=job.out --container-image="alice@$secure#app:1" --wrap true
+	local job=${lines[-1]}
+	forget
+	scontrol release "$job"
+	retry 30 job_ended "$job"
+	run_ok as_user ls cache-of-test/index.json # it was pulled again
+	run as_user cat job.out
+	refute_match 'brolga: error: '
+	as_user rm job.out
+}
+
 @test "credentials: a helper keeps them, and a missing one is named when it is needed" {
 	as_user mkdir bin .docker
 	as_user tee bin/docker-credential-test >/dev/null <<-'SCRIPT'

@@ -254,6 +254,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 {
 	struct stat status;
 	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
+	bool forks = false;
 	size_t length;
 
 	if (fstat(answer->fds[FD_PLAN], &status) < 0 || status.st_size <= 0)
@@ -268,6 +269,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 			workdir = value;
 		else if (record_is(key, length, "launch"))
 			launcher = value;
+		else if (record_is(key, length, "fork"))
+			forks = true;
 		else
 			apply_record(sp, reports, key, length, value);
 	}
@@ -276,7 +279,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	/* The mapping is left to execve(2): workdir points into it. */
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
-	if (launcher && launch_by(sp, launcher, answer->fds[FD_PLAN], socket) < 0)
+	if (launcher && launch_by(sp, launcher, answer->fds[FD_PLAN], forks ? socket : -1) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
 	return 0;
 }
@@ -287,7 +290,8 @@ static int enter_others(const struct answer *answer, bool *user, struct join_err
 	for (int i = 0; i < answer->others; i++) {
 		if (setns(answer->fds[FD_OTHERS + i], answer->types[i]) < 0)
 			return fail_errno(error, "join a namespace of the container");
-		*user = answer->types[i] == CLONE_NEWUSER;
+		if (answer->types[i] == CLONE_NEWUSER)
+			*user = true;
 	}
 	return 0;
 }

@@ -14,7 +14,7 @@
 
 #include "../cmd/brolga-launch/launch.h"
 
-/* Since Slurm 23.11; works with --multi-prog, which the way below does not. */
+/* Since Slurm 23.11. */
 extern spank_err_t spank_prepend_task_argv(spank_t sp, int argc, const char *argv[])
 	__attribute__((weak));
 
@@ -37,8 +37,8 @@ static int replace_command(spank_t sp, const char *launcher, const char **comman
 
 /*
  * The launcher reads the plan again, through the descriptor that it inherits, and
- * may keep the helper alive by the socket. launcher is a path of the container
- * and stays valid until execve(2).
+ * keeps the helper alive by the socket, unless that is -1. launcher is a path of
+ * the container and stays valid until execve(2).
  */
 int launch_by(spank_t sp, const char *launcher, int plan, int socket)
 {
@@ -55,7 +55,7 @@ int launch_by(spank_t sp, const char *launcher, int plan, int socket)
 	n = snprintf(value, sizeof(value), "%d,%d:%s", plan, socket, command);
 	if (n < 0 || (size_t)n >= sizeof(value))
 		return -1;
-	if (fcntl(plan, F_SETFD, 0) < 0 || fcntl(socket, F_SETFD, 0) < 0)
+	if (fcntl(plan, F_SETFD, 0) < 0 || (socket >= 0 && fcntl(socket, F_SETFD, 0) < 0))
 		return -1;
 	return spank_setenv(sp, LAUNCH_VARIABLE, value, 1) == ESPANK_SUCCESS ? 0 : -1;
 }

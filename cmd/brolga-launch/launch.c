@@ -188,8 +188,6 @@ int main(int argc, char **argv)
 		give_up("find", "the command");
 	if (plan_next(&again, "fork"))
 		enter_process_namespace(socket);
-	else
-		close(socket);
 	execvp(all[0], all);
 	give_up("execute", all[0]);
 }

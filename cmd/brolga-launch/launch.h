@@ -7,7 +7,7 @@
 
 /*
  * The variable has "PLAN,SOCKET:COMMAND": the numbers of the descriptors of the
- * plan and of the tasks' socket, and the command whose place the launcher has in
+ * plan and of the tasks' socket (or -1), and the command whose place the launcher has in
  * the arguments. Without COMMAND the arguments after the launcher's name are the
  * whole command.
  */

@@ -324,7 +324,8 @@ func (r *Request) resolveEnv(o option.Set) error {
 }
 
 // checkMultiProg refuses what works by executing something in front of the
-// command: with --multi-prog Slurm before 23.11 shows nobody the commands.
+// command: with --multi-prog Slurm before 23.11 shows nobody the commands, and a
+// script that works on one cluster shall work on the next.
 func (r *Request) checkMultiProg(s slurm.Step) error {
 	var errs []error
 	if s.MultiProg && r.Entrypoint {

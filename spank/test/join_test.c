@@ -62,7 +62,8 @@ struct outcome {
 	bool path_set, removed_set;
 	int signals;
 	char command[64], launch[512]; /* argument 0 and what the launcher is told */
-	bool plan_is_inherited;
+	bool plan_is_inherited, socket_is_inherited;
+	bool pretends; /* a change of owner that cannot be succeeds */
 };
 static struct outcome *outcome;
 
@@ -163,10 +164,12 @@ static void look_around(void)
 		outcome->path_set = true;
 	}
 	outcome->removed_set = fake_variable("REMOVED") != NULL;
+	outcome->pretends = chown(host_dir, 1, 1) == 0;
 	snprintf(outcome->command, sizeof(outcome->command), "%s", fake.argv[0]);
 	if ((value = fake_variable("BROLGA_LAUNCH"))) {
 		snprintf(outcome->launch, sizeof(outcome->launch), "%s", strchr(value, ':'));
 		outcome->plan_is_inherited = fcntl(atoi(value), F_GETFD) == 0;
+		outcome->socket_is_inherited = fcntl(atoi(strchr(value, ',') + 1), F_GETFD) == 0;
 	}
 }
 
@@ -394,8 +397,11 @@ static void launcher_first(void)
 	CHECK(outcome->rc == 0);
 	CHECK_TEXT(outcome->command, "/dev/launch");
 	CHECK_TEXT(outcome->launch, ":./app");
-	CHECK(outcome->plan_is_inherited);
+	CHECK(outcome->plan_is_inherited && !outcome->socket_is_inherited);
 	expect_no_privilege();
+	s.plan = BYTES("launch=/dev/launch\0fork=1\0");
+	join(&s);
+	CHECK(outcome->plan_is_inherited && outcome->socket_is_inherited);
 	s.plan = BYTES("entrypoint=x\0");
 	join(&s);
 	CHECK_TEXT(outcome->command, "./app");
@@ -545,6 +551,57 @@ static void other_namespaces(void)
 	expect_failure("internal error: the helper answered without a container", "", false);
 }
 
+/* In a child: a user namespace where the task's user is root. Returns its pid. */
+static pid_t make_user_namespace(void)
+{
+	char path[64], map[32];
+	int pair[2];
+	pid_t pid;
+
+	if (pipe2(pair, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+		give_up("fork");
+	if (pid == 0) {
+		if (unshare(CLONE_NEWUSER) < 0 || write(pair[1], "x", 1) != 1)
+			give_up("make a user namespace");
+		for (;;)
+			pause();
+	}
+	close(pair[1]);
+	if (read(pair[0], path, 1) != 1)
+		give_up("no user namespace");
+	close(pair[0]);
+	snprintf(map, sizeof(map), "0 %d 1", NOBODY);
+	snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
+	pair[0] = open(path, O_WRONLY | O_CLOEXEC);
+	if (pair[0] < 0 || write(pair[0], map, strlen(map)) < 0)
+		give_up("write %s", path);
+	close(pair[0]);
+	return pid;
+}
+
+/* Root of the namespace has what remap.c lists and can never get more. */
+static void root_of_a_namespace(void)
+{
+	char path[64];
+	pid_t pid = make_user_namespace();
+	struct scenario s = { .answer = BYTES("ready=1\0namespace=user\0"),
+			      .plan = plan_in("work"),
+			      .descriptors = true,
+			      .other = path,
+			      .uid = NOBODY };
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+	join(&s);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	CHECK_TEXT(outcome->error.text, "");
+	CHECK_TEXT(outcome->capabilities, "CapInh:\t0000000000000000\nCapPrm:\t00000000800404fb\n"
+					  "CapEff:\t00000000800404fb\nCapBnd:\t00000000800404fb\n"
+					  "CapAmb:\t0000000000000000\n");
+	CHECK_TEXT(outcome->no_new_privs, "NoNewPrivs:\t1\n");
+	CHECK(outcome->rc == 0 && outcome->inside && outcome->pretends);
+}
+
 static void bad_plans(void)
 {
 	static const char malformed[] = "internal error: the helper's plan is malformed";
@@ -642,6 +699,7 @@ int main(void)
 		{ "an answer without descriptors is an error", no_descriptors },
 		{ "a descriptor that is no namespace is an error", no_namespace },
 		{ "other namespaces are joined as announced", other_namespaces },
+		{ "root of a user namespace has few capabilities", root_of_a_namespace },
 		{ "a malformed plan is an error", bad_plans },
 		{ "a plan is not read beyond its end", plan_of_one_page },
 		{ "a missing working directory is named", no_workdir },

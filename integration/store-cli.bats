@@ -148,6 +148,8 @@ manifest_of() { basename "$(store_file "$1")" .squashfs; }
 	run_fails as_self gc --max-size much
 	((status == 2))
 	expect_match '"much" is not a size such as 20g'
+	# Other tests expect it in the cache.
+	run_ok as_self pull --quiet "$BROLGA_TEST_IMAGE"
 }
 
 @test "gc: what a killed conversion left goes, whatever the limits" {

@@ -35,8 +35,9 @@ func (s *Store) Collect(ctx context.Context, l expire.Limits, tell func(expire.R
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, part := range parts {
-		errs = append(errs, s.collect(ctx, part, "half an image", l, tell))
+	for _, p := range parts {
+		_, err := s.collect(ctx, p, part, l, tell)
+		errs = append(errs, err)
 	}
 	var total int64
 	for _, img := range images {
@@ -51,11 +52,9 @@ func (s *Store) Collect(ctx context.Context, l expire.Limits, tell func(expire.R
 		if busy[img.hex] {
 			continue
 		}
-		if err := s.collect(ctx, img, "image", l, tell); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		total -= img.size
+		freed, err := s.collect(ctx, img, image, l, tell)
+		errs = append(errs, err)
+		total -= freed
 	}
 	return errors.Join(errs...)
 }
@@ -77,10 +76,16 @@ func (s *Store) CollectSometimes(ctx context.Context, maxSize int64, unused time
 	return s.Collect(ctx, expire.Limits{MaxSize: maxSize, Unused: unused}, func(expire.Removed) {})
 }
 
+// What collect removes.
+const (
+	image = "image"
+	part  = "half an image"
+)
+
 // collect removes an image, or what there is of it, unless someone has its lease.
-func (s *Store) collect(ctx context.Context, img stored, what string, l expire.Limits, tell func(expire.Removed)) error {
+func (s *Store) collect(ctx context.Context, img stored, what string, l expire.Limits, tell func(expire.Removed)) (freed int64, err error) {
 	if lease.Held(s.leasePath(img.hex)) {
-		return nil
+		return 0, nil
 	}
 	name := "sha256:" + img.hex
 	if meta, err := s.readMeta(name, img.hex); err == nil && meta.Name != "" {
@@ -88,16 +93,22 @@ func (s *Store) collect(ctx context.Context, img stored, what string, l expire.L
 	}
 	if l.DryRun {
 		tell(expire.Removed{What: what, Name: name, Size: img.size})
-		return nil
+		return img.size, nil
 	}
-	if what != "image" && s.Has("sha256:"+img.hex) {
-		return nil // by now it is whole
+	err = s.removeIf(ctx, img.hex, func() bool {
+		// Someone may have used it, or made it, since we looked.
+		_, used, err := s.Stat("sha256:" + img.hex)
+		if what == image && (err != nil || !used.Equal(img.used)) || what == part && err == nil {
+			return false
+		}
+		tell(expire.Removed{What: what, Name: name, Size: img.size})
+		freed = img.size
+		return true
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("remove %s: %w", name, err)
 	}
-	if err := s.Remove(ctx, "sha256:"+img.hex); err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	tell(expire.Removed{What: what, Name: name, Size: img.size})
-	return nil
+	return freed, nil
 }
 
 // scan lists the images and, apart from them, what is only a part of one.

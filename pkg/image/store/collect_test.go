@@ -227,3 +227,16 @@ func TestCollectFull(t *testing.T) {
 		t.Errorf("images are there: %v, %v", s.Has(numbered(1)), s.Has(numbered(2)))
 	}
 }
+
+// TestCollectLooksAgain: what was used, or became whole, since the list was made
+// stays.
+func TestCollectLooksAgain(t *testing.T) {
+	s := newStore(t)
+	addUsed(t, s, 1, 100)
+	for _, what := range []string{image, part} {
+		seen := stored{hex: strings.TrimPrefix(numbered(1), "sha256:"), used: time.Unix(1, 0)}
+		if freed, err := s.collect(t.Context(), seen, what, expire.Limits{}, func(expire.Removed) {}); err != nil || freed != 0 || !s.Has(numbered(1)) {
+			t.Errorf("collect of %s = %d, %v; is there: %v", what, freed, err, s.Has(numbered(1)))
+		}
+	}
+}

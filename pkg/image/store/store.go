@@ -530,19 +530,11 @@ func (s *Store) List() ([]Meta, error) {
 	return all, errors.Join(errs...)
 }
 
-// Remove removes an image, under its lease. Where there is no space left for that,
-// it goes without: who produces the image meanwhile may have to do it again.
+// Remove removes an image.
 func (s *Store) Remove(ctx context.Context, digest string) error {
 	hex, err := hexOf(digest)
-	if err != nil {
-		return fmt.Errorf("remove image %s: %w", digest, err)
-	}
-	held, err := lease.Acquire(ctx, s.leasePath(hex), lease.Options{})
 	if err == nil {
-		defer held.Close()
-	}
-	if err == nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, fs.ErrNotExist) {
-		err = s.remove(hex)
+		err = s.removeIf(ctx, hex, func() bool { return true })
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotFound
@@ -551,6 +543,24 @@ func (s *Store) Remove(ctx context.Context, digest string) error {
 		return fmt.Errorf("remove image %s: %w", digest, err)
 	}
 	return nil
+}
+
+// removeIf removes an image, under its lease, if then it is still to be removed.
+// Where there is no space left for a lease it goes without: who produces the image
+// meanwhile may have to do it again.
+func (s *Store) removeIf(ctx context.Context, hex string, still func() bool) error {
+	held, err := lease.Acquire(ctx, s.leasePath(hex), lease.Options{})
+	switch {
+	case err == nil:
+		defer held.Close()
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, fs.ErrNotExist):
+	default:
+		return err
+	}
+	if !still() {
+		return nil
+	}
+	return s.remove(hex)
 }
 
 // remove removes the squashfs first, so that no one finds half an image, and what

@@ -126,6 +126,8 @@ type Container struct {
 	// Devices are the host's device files that every container gets, as glob
 	// patterns below /dev. Those that a node lacks are left out there.
 	Devices []string `toml:"devices"`
+	// Inherit gives steps of a batch script the script's container options.
+	Inherit bool `toml:"inherit"`
 	// Entrypoint runs the image's entrypoint in front of each command.
 	Entrypoint bool `toml:"entrypoint"`
 	// RemapRoot makes the user root in a user namespace.
@@ -250,6 +252,7 @@ func Default() Config {
 		Container: Container{
 			Writable:  true,
 			MountHome: true,
+			Inherit:   true,
 			Workdir:   "job",
 			TmpfsSize: "25%",
 			Mounts:    []string{},

@@ -54,6 +54,9 @@ const (
 	NoEntrypoint  = "no-container-entrypoint"
 	EntrypointLog = "container-entrypoint-log"
 
+	Inherit   = "container-inherit"
+	NoInherit = "no-container-inherit"
+
 	RemapRoot   = "container-remap-root"
 	NoRemapRoot = "no-container-remap-root"
 	Unshare     = "container-unshare"
@@ -134,6 +137,16 @@ var Table = []Option{
 		Name:  EntrypointLog,
 		Usage: "say which entrypoint is run",
 		Doc:   "One line on standard error for each node.",
+	},
+	{
+		Name:  Inherit,
+		Usage: "start steps of the batch script with its container options",
+		Doc: "What srun is given itself comes first. It has to be in the image, with Slurm's configuration and a way to its " +
+			"daemons. The same is true of the shell of `salloc` where that is a step.",
+	},
+	{
+		Name: NoInherit, Negates: Inherit,
+		Usage: "start steps of the batch script without a container, unless they ask for one",
 	},
 	{
 		Name:  RemapRoot,
@@ -257,6 +270,20 @@ func readSettings(name string, lookup func(string) (string, bool)) (Set, error) 
 			"submit it again; if that does not help, tell the administrator that Brolga differs between nodes")
 	}
 	return settings.Set, nil
+}
+
+// JobVariables returns the names of all variables that decide about containers of
+// the steps that a job starts: ours, and those in which sbatch leaves its options
+// (slurm/src/common/plugstack.c).
+func JobVariables() []string {
+	names := []string{PinVariable, SettingsVariable}
+	for _, o := range Table {
+		names = append(names, "SLURM_SPANK__SLURM_SPANK_OPTION_brolga_"+strings.ReplaceAll(o.Name, "-", "_"))
+		if o.Negates == "" {
+			names = append(names, o.EnvName())
+		}
+	}
+	return names
 }
 
 // Set is what the user asked for. An option that was not given is absent.

@@ -72,6 +72,9 @@ type Request struct {
 	// Entrypoint tells whether to run the image's entrypoint in front of the
 	// command, and EntrypointLog whether to say so.
 	Entrypoint, EntrypointLog bool
+	// Forget takes from the tasks what would put the steps that they start in a
+	// container.
+	Forget bool
 	// RemapRoot makes the user root in a user namespace.
 	RemapRoot bool
 	// Unshare lists the other namespaces that the container has for itself, as
@@ -149,6 +152,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		Home:           home(c, o),
 		Entrypoint:     o.Flag(option.Entrypoint, c.Container.Entrypoint),
 		EntrypointLog:  o.Flag(option.EntrypointLog, false),
+		Forget:         s.StartsSteps() && !o.Flag(option.Inherit, c.Container.Inherit),
 		RemapRoot:      o.Flag(option.RemapRoot, c.Container.RemapRoot) && s.UID != 0,
 		Platform:       o[option.Platform],
 		Verbosity:      verbosity(o),

@@ -43,6 +43,9 @@ type Step struct {
 // ID names the step on its node in file names and messages.
 func (s Step) ID() string { return fmt.Sprintf("%d.%s", s.JobID, stepName(s.StepID)) }
 
+// StartsSteps tells whether the step is a batch script or the shell of salloc.
+func (s Step) StartsSteps() bool { return s.StepID == batchStep || s.StepID == interactiveStep }
+
 // Step numbers with a meaning of their own (slurm/slurm.h).
 const (
 	batchStep       = 0xfffffffb

@@ -36,7 +36,7 @@ func NewPlan(c *container.Container, s *specs.Process, r request.Request, user i
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(plan, environment(s.Env, r.Env, env), launch(r, entrypoint)), nil
+	return slices.Concat(plan, environment(s.Env, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
 }
 
 // launch has the launcher executed in front of the command, if it is needed.
@@ -107,6 +107,20 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 			plan = append(plan, wire.Record{Key: "set", Value: e.Name + "=" + *e.Value})
 		case e.Remove:
 			plan = append(plan, wire.Record{Key: "unset", Value: e.Name})
+		}
+	}
+	return plan
+}
+
+// forget removes what would put the steps that a task starts in a container.
+func forget(r request.Request, step []string) []wire.Record {
+	if !r.Forget {
+		return nil
+	}
+	var plan []wire.Record
+	for _, name := range option.JobVariables() {
+		if _, ok := slurm.Getenv(step, name); ok {
+			plan = append(plan, wire.Record{Key: "unset", Value: name})
 		}
 	}
 	return plan

@@ -412,3 +412,25 @@ func TestHelloSaysWho(t *testing.T) {
 		t.Errorf("PID = %d; want %d", h.PID, os.Getpid())
 	}
 }
+
+// TestForget: what the task starts finds nothing that asks for a container.
+func TestForget(t *testing.T) {
+	step := []string{
+		"SLURM_SPANK__SLURM_SPANK_OPTION_brolga_container_image=a", "SLURM_SPANK__SLURM_SPANK_OPTION_brolga_no_container_mount_home=",
+		"BROLGA_CONTAINER_IMAGE=a", "BROLGA_PIN=a@b", "BROLGA_ENVIRONMENT=e", "BROLGA_ENVIRONMENT_SETTINGS={}",
+		"SLURM_SPANK__SLURM_SPANK_OPTION_other_container_image=a", "SLURM_JOB_ID=1",
+	}
+	if plan := forget(request.Request{}, step); plan != nil {
+		t.Errorf("a task that inherits: %v", plan)
+	}
+	left := slices.Clone(step)
+	for _, r := range forget(request.Request{Forget: true}, step) {
+		if r.Key != "unset" {
+			t.Errorf("record %v; want unset", r)
+		}
+		left = slices.DeleteFunc(left, func(v string) bool { return strings.HasPrefix(v, r.Value+"=") })
+	}
+	if want := step[6:]; !slices.Equal(left, want) {
+		t.Errorf("left are %q; want %q", left, want)
+	}
+}

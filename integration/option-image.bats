@@ -99,7 +99,7 @@ digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker:/
 	local before
 	refused '--container-image needs a value: [REGISTRY/]NAME[:TAG][@DIGEST]' --container-image=
 	for name in 'a b' Upper a:b:c "$named:" "$named:-x" "$named@sha256:12" "$named@md5:0" "$named@" '#x' 'docker://' \
-		"$BROLGA_TEST_REGISTRY/" "$BROLGA_TEST_REGISTRY/Upper" 'a/../b' 'a//b' '-x' $'a\nb' 'http://x/y' '/etc' './x'; do
+		"$BROLGA_TEST_REGISTRY/" "$BROLGA_TEST_REGISTRY/Upper" 'a/../b' 'a//b' '-x' $'a\nb' 'http://x/y'; do
 		before=$(last_job)
 		run_fails crun --container-image="$name" true
 		expect_match '^srun: error: brolga: error: --container-image: '

@@ -198,7 +198,14 @@ secret() {
 	refute_match hidden
 	expect_match '/secret: Permission denied|can.t open ./secret'
 	expect_match '/out: No such file'
-	run_ok crun --container-image=dir:/ sh -c 'cat /etc/shadow; ls /root; true'
-	refute_match '^root:'
+	# Also not who is root in the container, whose files are the user's.
+	for option in --container-writable --container-remap-root; do
+		run_ok crun "$option" --container-image=dir:/ sh -c 'cat /etc/shadow; ls /root; true'
+		refute_match '^root:'
+		expect_match '/etc/shadow: Permission denied'
+		run_ok crun "$option" --container-image=dir:root sh -c 'cat /secret; cat /stamp'
+		refute_match hidden
+		expect_line good
+	done
 	rm -rf "$user_home/root"
 }

@@ -45,6 +45,10 @@ type member struct {
 	content []byte // of a JSON document
 }
 
+// errSparse refuses a way to store files that no program uses for images, and
+// that makes any size of a few bytes.
+var errSparse = fault.WithHint(errors.New("the archive has sparse files"), "make it without tar's option --sparse")
+
 // openArchive reads the table of an archive.
 func openArchive(ctx context.Context, f *os.File) (*archive, error) {
 	a := &archive{file: f, members: map[string]member{}}
@@ -55,7 +59,12 @@ func openArchive(ctx context.Context, f *os.File) (*archive, error) {
 		}
 		m := member{index: index}
 		switch hdr.Typeflag {
+		case tar.TypeGNUSparse:
+			return errSparse
 		case tar.TypeReg:
+			if hdr.PAXRecords["GNU.sparse.major"] != "" || hdr.PAXRecords["GNU.sparse.map"] != "" {
+				return errSparse
+			}
 			content, err := readDocument(hdr, r)
 			if err != nil {
 				return err

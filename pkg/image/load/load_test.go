@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -120,6 +121,23 @@ func (f files) tar() []byte {
 	return b.Bytes()
 }
 
+// sparse returns an archive that GNU tar makes of a file with a hole.
+func sparse(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(dir, "index.json"), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("tar", "-C", dir, "--sparse", "-cf", "-", "index.json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func gzipped(content []byte) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -217,6 +235,7 @@ func TestLoadArchives(t *testing.T) {
 		{name: "Docker, wrong layer", content: dockerImages("a:1").with(digestOf("base")[7:]+"/layer.tar", "BASE").tar(), err: "is corrupt: its content has digest " + digestOf("BASE")},
 		{name: "Docker, missing configuration", content: files{"manifest.json": `[{"Config":"c"}]`}.tar(), err: "configuration: c: it is missing"},
 		{name: "Docker, other number of layers", content: files{"c": config(runtime.GOARCH, "x"), "manifest.json": `[{"Config":"c"}]`}.tar(), err: "manifest.json lists 0 layers, the configuration 1"},
+		{name: "sparse files", content: sparse(t), err: "the archive has sparse files", hint: "--sparse"},
 		{name: "links in a circle", content: files{"index.json": "-> manifest.json", "manifest.json": "-> index.json"}.tar(), err: "the archive has no image"},
 		{name: "link that leads out", content: files{"index.json": "-> ../../etc/passwd"}.tar(), err: "the archive has no image"},
 	} {

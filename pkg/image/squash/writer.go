@@ -164,15 +164,21 @@ func (w *writer) readOnce(ctx context.Context, layers []*layer, limits config.Co
 			}
 		}
 	}
+	t, err := merge(layers, entries)
+	if err == nil && (odd || !t.has(sent)) {
+		err = errOdd
+	}
+	return t, err
+}
+
+// merge builds the tree that the layers add up to. It forgets the entries.
+func merge(layers []*layer, entries [][]entry) (*tree, error) {
 	t := newTree()
 	for i, l := range layers {
 		if err := t.apply(i, entries[i]); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", l.desc.Digest, err)
 		}
 		entries[i] = nil
-	}
-	if odd || !t.has(sent) {
-		return t, errOdd
 	}
 	return t, nil
 }

@@ -22,7 +22,8 @@ teardown() {
 	restore_site_config
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
 	rm -rf /root/brolga-test-secret
-	expect_clean
+	retry 20 no_servers || fail "squashfuse still runs"
+	nodes_idle
 }
 
 write_squashfs() {
@@ -94,7 +95,7 @@ works_again() {
 	in_background
 	as_user scancel --quiet --signal=KILL --user "$BROLGA_TEST_USER"
 	wait "$background" || true
-	expect_clean
+	retry 5 no_servers
 	as_user rm -f started
 	in_background
 	task=$(pgrep -u "$BROLGA_TEST_USER" -f '^/bin/sh -c touch started')

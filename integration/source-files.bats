@@ -44,8 +44,8 @@ stamp() {
 		stamp "$user_home/app.sqsh" "by $way"
 		stamp ./app.sqsh "by $way"
 		retry 5 no_servers
-		expect_no_leftovers
 	done
+	expect_no_leftovers
 }
 
 @test "files: squashfuse serves by default, as the user, while the step runs" {

@@ -137,7 +137,7 @@ func MultiProg(args []string) bool {
 // steps that a task starts run in.
 var owned = []string{
 	"SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_", "_SLURM_", "SPANK_",
-	"BROLGA_",
+	"BROLGA_CONTAINER_", "BROLGA_ENVIRONMENT", "BROLGA_PIN",
 }
 
 // Owns tells whether the variable is Slurm's or a process manager's.

@@ -31,6 +31,7 @@ import (
 // Cmd says what to run. Path and Env are used as they are.
 type Cmd struct {
 	Path string   // absolute
+	Name string   // the program's name as it sees it; "" is Path
 	Args []string // without the program's name
 	Env  []string // nil is an empty environment
 	Dir  string   // "" is the root directory
@@ -42,7 +43,7 @@ type Cmd struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	// Stderr, if set, gets the standard error as it comes; its end is kept for
-	// [Error] in any case.
+	// [Error] in any case. If it is Stdout, too, the order of lines is kept.
 	Stderr io.Writer
 	// Files become descriptors 3, 4 and so on.
 	Files []*os.File
@@ -87,6 +88,9 @@ func Run(ctx context.Context, c Cmd) error {
 
 	tail := &tail{max: 8 << 10}
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	if c.Name != "" {
+		cmd.Args[0] = c.Name
+	}
 	cmd.Env = append([]string{}, c.Env...) // nil would be the caller's
 	cmd.Dir = c.Dir
 	if cmd.Dir == "" {
@@ -95,6 +99,9 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, tail
 	if c.Stderr != nil {
 		cmd.Stderr = io.MultiWriter(tail, c.Stderr)
+	}
+	if c.Stdout != nil && c.Stdout == c.Stderr {
+		cmd.Stdout = cmd.Stderr
 	}
 	cmd.ExtraFiles = c.Files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

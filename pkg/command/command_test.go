@@ -25,6 +25,7 @@ func TestRun(t *testing.T) {
 		{name: "nothing is inherited", cmd: Cmd{Path: "/usr/bin/env"}, out: ""},
 		{name: "environment", cmd: Cmd{Path: "/usr/bin/env", Env: []string{"A=b c"}}, out: "A=b c\n"},
 		{name: "directory", cmd: Cmd{Path: "/bin/pwd"}, out: "/\n"},
+		{name: "name", cmd: Cmd{Path: "/bin/sh", Name: "x", Args: []string{"-c", "echo $0"}}, out: "x\n"},
 		{name: "input", cmd: Cmd{Path: "/bin/cat", Stdin: strings.NewReader("x")}, out: "x"},
 
 		{name: "status", cmd: shell("exit 3"), err: "sh: exit status 3"},
@@ -56,6 +57,15 @@ func TestRunKeepsTheEndOfStderr(t *testing.T) {
 	var ce *Error
 	if !errors.As(err, &ce) || len(ce.Stderr) > 8<<10 || !strings.HasPrefix(ce.Stderr, "line ") || !strings.HasSuffix(ce.Stderr, "line 1999") {
 		t.Errorf("Run = %v; want the last whole lines", err)
+	}
+}
+
+func TestRunKeepsTheOrderOfOutput(t *testing.T) {
+	var out bytes.Buffer
+	cmd := shell("echo 1; echo 2 >&2; echo 3; echo 4 >&2; exit 1")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := Run(t.Context(), cmd); err == nil || err.Error() != "sh: 4 (exit status 1)" || out.String() != "1\n2\n3\n4\n" {
+		t.Errorf("Run = %v, wrote %q", err, out.String())
 	}
 }
 

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestAll checks that each directory beside this file is a hook of its name.
+// TestAll checks that each directory beside this file is a hook of its name
+// and says what it is.
 func TestAll(t *testing.T) {
 	listed := map[string]bool{}
 	for _, h := range All() {
@@ -15,6 +16,9 @@ func TestAll(t *testing.T) {
 			t.Errorf("hook %s is listed twice", h.Name())
 		}
 		listed[h.Name()] = true
+		if d := h.Describe(); d.Moment == "" || d.When == "" || d.Effect == "" {
+			t.Errorf("hook %s is described by %+v", h.Name(), d)
+		}
 	}
 	entries, err := os.ReadDir(".")
 	if err != nil {

@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"request", "edf", "image/layout", "image/source"},
 	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
-	{"bundle"},
+	{"bundle", "hook/external"},
 	{"container"},
 	{"task"},
 	{"engine"},

@@ -27,6 +27,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/engine"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/task"
 )
@@ -63,7 +64,8 @@ func step(began time.Time) (err error) {
 			err = errors.Join(err, refuse(tasks, err))
 		}
 	}()
-	go endWithTasks()
+	programs := external.NewRunner()
+	go endWithTasks(programs.Stop)
 	leaveSlurmstepd()
 	j, err := job.Read(os.Stdin)
 	if err != nil {
@@ -73,19 +75,20 @@ func step(began time.Time) (err error) {
 	if err != nil {
 		return errors.Join(err, refuse(tasks, err))
 	}
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Began: began, Namespace: namespace}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace}
 	return e.Serve(context.Background(), tasks)
 }
 
 // endWithTasks ends the process when nobody holds the other end of the socket:
 // slurmstepd and all tasks are gone, or have what they need. Whatever was being
 // done, the kernel undoes, and programs that were started die with the threads
-// that started them.
-func endWithTasks() {
+// that started them, but not their children: stop is for those who have some.
+func endWithTasks(stop func()) {
 	for {
 		// No event is asked for: POLLHUP is always reported (poll(2)).
 		n, err := unix.Poll([]unix.PollFd{{Fd: socket}}, -1)
 		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+			stop()
 			os.Exit(0)
 		}
 	}

@@ -49,6 +49,7 @@ func verbs() []verb {
 		{"rmi", "[--force] [--store] IMAGE...", "remove images from your cache, or from the store", runRmi},
 		{"gc", "[OPTION...]", "remove images that were not used, from your cache or the store", runGC},
 		{"verify", "[--repair] [--store] [IMAGE...]", "compare images with their digests", runVerify},
+		{"hooks", "[--json]", "list what containers get beyond their image, and when", runHooks},
 		{"version", "", "print the version", runVersion},
 		{"help", "", "print this text", runHelp},
 		{"convert", "", "", runConvert}, // internal: see convert.go

@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/brolga-hpc/brolga/hooks"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -54,48 +53,54 @@ func generate(conf config.Config, r request.Request) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := imageConfig(conf, r)
+	img, labels, err := imageConfig(conf, r)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration of %s: %w", r.Image, err)
 	}
 	who := identity.User{UID: r.UID, GID: r.GID, Groups: r.Groups, Name: me.Username, Home: me.HomeDir}
+	r.Annotations = hook.Annotations(r.Annotations, labels, conf.Hooks.Labels)
+	all, err := allHooks(conf)
+	if err != nil {
+		return nil, err
+	}
 	s := spec.Generate(r, who, img, "rootfs")
-	return s, hook.Edit(hook.Select(hooks.All(), r), s, r)
+	return s, hook.Edit(hook.Select(all, r), s, r)
 }
 
-// imageConfig reads the configuration of an image in the user's cache.
-func imageConfig(conf config.Config, r request.Request) (spec.Image, error) {
+// imageConfig reads the configuration of an image in the user's cache, and its
+// labels.
+func imageConfig(conf config.Config, r request.Request) (spec.Image, map[string]string, error) {
 	if r.Image.Digest == "" { // a file or directory, which is used as it is
-		return spec.Image{}, nil
+		return spec.Image{}, nil, nil
 	}
 	dir, err := cacheDir(conf)
 	if err != nil {
-		return spec.Image{}, err
+		return spec.Image{}, nil, err
 	}
 	l, err := layout.Open(dir)
 	if err != nil {
-		return spec.Image{}, err
+		return spec.Image{}, nil, err
 	}
 	platform, err := layout.PlatformOr(r.Platform, layout.Host())
 	if err != nil {
-		return spec.Image{}, err
+		return spec.Image{}, nil, err
 	}
 	m, err := l.Manifest(r.Image.Digest, platform)
 	if err != nil {
-		return spec.Image{}, err
+		return spec.Image{}, nil, err
 	}
 	raw, err := l.ReadBlob(m.Config.Digest, layout.MaxManifest)
 	if errors.Is(err, layout.ErrNotFound) {
 		// Not fetched, since the store has the image.
-		return spec.Image{Digest: m.Digest}, nil
+		return spec.Image{Digest: m.Digest}, nil, nil
 	}
 	if err != nil {
-		return spec.Image{}, err
+		return spec.Image{}, nil, err
 	}
 	var doc struct{ Config inspectedConfig }
 	if err := json.Unmarshal(raw, &doc); err != nil {
-		return spec.Image{}, err
+		return spec.Image{}, nil, err
 	}
 	c := doc.Config
-	return spec.Image{Env: c.Env, WorkingDir: c.WorkingDir, Entrypoint: c.Entrypoint, Digest: m.Digest}, nil
+	return spec.Image{Env: c.Env, WorkingDir: c.WorkingDir, Entrypoint: c.Entrypoint, Digest: m.Digest}, c.Labels, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	bundlespec "github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
@@ -21,6 +22,11 @@ type Hook struct{}
 
 // Name implements hook.Hook.
 func (Hook) Name() string { return "batchscript" }
+
+// Describe implements hook.Hook.
+func (Hook) Describe() hook.Description {
+	return hook.Description{Moment: hook.AtEdit, When: "batch steps", Effect: "mounts the directory of the batch script, read-only"}
+}
 
 // Wanted implements hook.Hook.
 func (Hook) Wanted(r request.Request) bool { return r.Script != "" }

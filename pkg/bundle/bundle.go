@@ -102,6 +102,7 @@ type document struct {
 	Process     *specs.Process    `json:"process,omitempty"`
 	Root        *specs.Root       `json:"root,omitempty"`
 	Mounts      []specs.Mount     `json:"mounts,omitempty"`
+	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Linux       linux             `json:"linux"`
 }
@@ -114,7 +115,7 @@ type linux struct {
 }
 
 func writeConfig(dir string, s *specs.Spec) error {
-	text, err := json.Marshal(document{s.Version, s.Process, s.Root, s.Mounts, s.Annotations, linux{s.Linux.UIDMappings, s.Linux.GIDMappings, s.Linux.Namespaces, s.Linux.RootfsPropagation}})
+	text, err := json.Marshal(document{s.Version, s.Process, s.Root, s.Mounts, s.Hooks, s.Annotations, linux{s.Linux.UIDMappings, s.Linux.GIDMappings, s.Linux.Namespaces, s.Linux.RootfsPropagation}})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.json"), text, 0o644)
 	}

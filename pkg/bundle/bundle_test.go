@@ -52,6 +52,7 @@ func TestWriteConfig(t *testing.T) {
 	if err := hook.Edit(hook.Select(hooks.All(), p.Request), s, p.Request); err != nil {
 		t.Fatal(err)
 	}
+	s.Hooks = &specs.Hooks{Poststart: []specs.Hook{{Path: "/usr/libexec/hook"}}} // as package external does
 	dir := t.TempDir()
 	if err := writeConfig(dir, s); err != nil {
 		t.Fatal(err)
@@ -197,6 +198,7 @@ func expectContent(path, want string) error {
 type failing struct{}
 
 func (failing) Name() string                            { return "failing" }
+func (failing) Describe() hook.Description              { return hook.Description{} }
 func (failing) Wanted(request.Request) bool             { return true }
 func (failing) Edit(*specs.Spec, request.Request) error { return errors.New("no such device") }
 func (failing) Runtime(*specs.State) error              { return nil }

@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -25,6 +26,7 @@ var checks = []func(Config) error{
 	checkPullTimeout,
 	checkConvert,
 	checkDevices,
+	checkHooks,
 	checkRegistries,
 	func(c Config) error { return c.Policy.Validate() },
 }
@@ -161,6 +163,24 @@ func checkDevices(c Config) error {
 	for _, pattern := range c.Container.Devices {
 		if _, err := filepath.Match(pattern, ""); err != nil || !strings.HasPrefix(filepath.Clean(pattern), "/dev/") {
 			errs = append(errs, fmt.Errorf("container.devices: %q: want a pattern below /dev", pattern))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkHooks(c Config) error {
+	var errs []error
+	for _, dir := range c.Hooks.Directories {
+		if !filepath.IsAbs(dir) {
+			errs = append(errs, fmt.Errorf("hooks.directories: %q: want an absolute path", dir))
+		}
+	}
+	if c.Hooks.Timeout <= 0 {
+		errs = append(errs, errors.New("hooks.timeout: want more than zero"))
+	}
+	for _, pattern := range c.Hooks.Labels {
+		if _, err := path.Match(pattern, ""); err != nil {
+			errs = append(errs, fmt.Errorf("hooks.labels: %q: want a name, in which * stands for any characters but /", pattern))
 		}
 	}
 	return errors.Join(errs...)

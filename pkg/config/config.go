@@ -86,6 +86,19 @@ type Config struct {
 	Policy policy.Policy `toml:"policy"`
 	// Container has the settings of the container itself.
 	Container Container `toml:"container"`
+	// Hooks has the settings of all hooks.
+	Hooks Hooks `toml:"hooks"`
+}
+
+// Hooks is the part of [Config] about what containers get beyond their image.
+type Hooks struct {
+	// Directories have descriptors of OCI hooks, programs that run as root.
+	Directories []string `toml:"directories"`
+	// Timeout limits programs whose descriptor does not.
+	Timeout Duration `toml:"timeout"`
+	// Labels are patterns of names. An image's labels that match count as
+	// annotations of the step, and so can switch on hooks.
+	Labels []string `toml:"labels"`
 }
 
 // Convert is the part of [Config] that keeps an image, which anyone may have
@@ -260,6 +273,11 @@ func Default() Config {
 			AllowRoot: false,
 
 			Environments: []string{"/etc/brolga/edf"},
+		},
+		Hooks: Hooks{
+			Directories: []string{"/etc/brolga/hooks.d"},
+			Timeout:     Duration(30 * time.Second),
+			Labels:      []string{},
 		},
 	}
 }

@@ -170,6 +170,13 @@ func TestCheck(t *testing.T) {
 		{"device that climbs", func(c *Config) { c.Container.Devices = []string{"/dev/../etc/*"} }, `container.devices: "/dev/../etc/*": want a pattern below /dev`},
 		{"all devices", func(c *Config) { c.Container.Devices = []string{"/dev"} }, `container.devices: "/dev": want a pattern below /dev`},
 		{"malformed device", func(c *Config) { c.Container.Devices = []string{"/dev/["} }, `container.devices: "/dev/[": want a pattern below /dev`},
+		{"hooks", func(c *Config) {
+			c.Hooks = Hooks{Directories: []string{"/a", "/b"}, Timeout: 1, Labels: []string{"com.a.*"}}
+		}, ""},
+		{"no hooks", func(c *Config) { c.Hooks = Hooks{Timeout: 1} }, ""},
+		{"relative hooks", func(c *Config) { c.Hooks.Directories = []string{"hooks.d"} }, `hooks.directories: "hooks.d": want an absolute path`},
+		{"hooks without time", func(c *Config) { c.Hooks.Timeout = 0 }, "hooks.timeout: want more than zero"},
+		{"malformed label", func(c *Config) { c.Hooks.Labels = []string{"a["} }, `hooks.labels: "a[": want a name, in which * stands for any characters but /`},
 		{"registries", func(c *Config) {
 			c.Registries = Registries{{Name: "docker.io", Mirrors: []string{"m.example", "m.example:5000/hub/a_b-c"}}, {Name: "[::1]:5000"}, {Name: "localhost", Parallel: 32}}
 		}, ""},

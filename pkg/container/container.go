@@ -107,7 +107,8 @@ func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 	if err := hideCgroups(); err != nil {
 		return nil, err
 	}
-	config, err := libcontainerConfig(b, hooks)
+	var hookErr error
+	config, err := libcontainerConfig(b, functionHooks(hooks, b.Dir, &hookErr))
 	if err != nil {
 		return nil, err
 	}
@@ -116,16 +117,42 @@ func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
 	taken, err := startInit(c, b)
+	if hookErr != nil {
+		err = fmt.Errorf("start container: %w", hookErr) // libcontainer's is this one in more words
+	}
 	if err == nil {
 		taken.Others, err = others(b.Spec, taken.init)
 	}
 	if err == nil && has(b.Spec, specs.PIDNamespace) {
 		err = execute(filepath.Join(b.Dir, "state", id, "exec.fifo"))
 	}
+	if err == nil {
+		err = started(c, b.Dir, hooks)
+	}
 	if err != nil {
 		return nil, errors.Join(err, c.Destroy())
 	}
 	return taken, nil
+}
+
+// started lets hooks act on the complete container.
+func started(c *libcontainer.Container, bundle string, hooks []hook.Hook) error {
+	for _, h := range hooks {
+		s, ok := h.(hook.Starter)
+		if !ok {
+			continue
+		}
+		state, err := c.OCIState()
+		if err == nil {
+			// To libcontainer it is not running: the init waits for a command.
+			state.Bundle, state.Status = bundle, specs.StateRunning
+			err = s.Started(state)
+		}
+		if err != nil {
+			return fmt.Errorf("start container: hook %s: %w", h.Name(), err)
+		}
+	}
+	return nil
 }
 
 // execute lets the init execute its program: a namespace of processes lives as
@@ -253,7 +280,7 @@ func remountCgroups() error {
 
 // libcontainerConfig translates the specification less the mounts that the
 // bundle has already.
-func libcontainerConfig(b *bundle.Bundle, hooks []hook.Hook) (*configs.Config, error) {
+func libcontainerConfig(b *bundle.Bundle, hooks configs.HookList) (*configs.Config, error) {
 	rest := *b.Spec
 	// The bundle's root is read-only already if it shall be. libcontainer would
 	// take nosuid and nodev away when it makes it so.
@@ -283,19 +310,21 @@ func libcontainerConfig(b *bundle.Bundle, hooks []hook.Hook) (*configs.Config, e
 	}
 	// The helper's death ends its container.
 	config.ParentDeathSignal = int(unix.SIGKILL)
-	config.Hooks = configs.Hooks{configs.CreateRuntime: functionHooks(hooks)}
+	config.Hooks = configs.Hooks{configs.CreateRuntime: hooks}
 	return config, nil
 }
 
-// functionHooks wraps hooks for libcontainer, which runs them in this process.
-func functionHooks(hooks []hook.Hook) configs.HookList {
+// functionHooks wraps hooks for libcontainer, which runs them in this process. It
+// believes that the bundle is the working directory.
+func functionHooks(hooks []hook.Hook, bundle string, failed *error) configs.HookList {
 	var list configs.HookList
 	for _, h := range hooks {
 		list = append(list, configs.NewFunctionHook(func(state *specs.State) error {
+			state.Bundle = bundle
 			if err := h.Runtime(state); err != nil {
-				return fmt.Errorf("hook %s: %w", h.Name(), err)
+				*failed = fmt.Errorf("hook %s: %w", h.Name(), err)
 			}
-			return nil
+			return *failed
 		}))
 	}
 	return list

@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 type probe func(*specs.State) error
 
 func (probe) Name() string                            { return "probe" }
+func (probe) Describe() hook.Description              { return hook.Description{} }
 func (probe) Wanted(request.Request) bool             { return true }
 func (probe) Edit(*specs.Spec, request.Request) error { return nil }
 func (p probe) Runtime(s *specs.State) error          { return p(s) }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/bundle"
@@ -18,6 +19,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/job"
@@ -32,6 +34,8 @@ import (
 type Engine struct {
 	Job   job.Job
 	Hooks []hook.Hook
+	// Programs runs hooks that are programs.
+	Programs *external.Runner
 	// Began is when the work began, for the log.
 	Began time.Time
 	// Namespace is the mount namespace the helper was started in. It is opened
@@ -149,10 +153,15 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	if err != nil {
 		return nil, err
 	}
-	hooks := hook.Select(e.Hooks, e.Job.Request)
+	step := e.Job.Request
+	step.Annotations = hook.Annotations(step.Annotations, img.Meta.Config.Labels, e.Job.Config.Hooks.Labels)
+	hooks, told, err := e.hooks(step)
+	if err != nil {
+		return nil, err
+	}
 	b, err := bundle.New(bundle.Params{
 		RunDir:     e.Job.Config.RunDir,
-		Request:    e.Job.Request,
+		Request:    step,
 		Image:      img.File,
 		Way:        img.Way,
 		Squashfuse: e.Job.Config.Squashfuse,
@@ -185,7 +194,21 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
 	laps.add("container")
-	return &built{c, b, img.Meta.Config.Entrypoint, laps.records(e.Began)}, nil
+	return &built{c, b, img.Meta.Config.Entrypoint, append(laps.records(e.Began), *told...)}, nil
+}
+
+// hooks returns the hooks for the step, those of the site's files last, and where
+// the log of these will be.
+func (e *Engine) hooks(step request.Request) ([]hook.Hook, *[]wire.Record, error) {
+	told := &[]wire.Record{}
+	described, err := external.Load(e.Job.Config.Hooks.Directories)
+	programs := external.Hooks(described, external.Options{
+		Runner:  e.Programs,
+		Timeout: time.Duration(e.Job.Config.Hooks.Timeout),
+		Tell:    func(line string) { *told = append(*told, wire.Record{Key: "debug", Value: line}) },
+		Verbose: step.Verbosity == request.Verbose,
+	})
+	return hook.Select(slices.Concat(e.Hooks, programs), step), told, err
 }
 
 // userNamespace makes the namespace of a request that remaps root, or none.

@@ -8,11 +8,16 @@
 // helper, as root on the host, after libcontainer made the container's
 // namespaces and mounts and before the container's root is switched to the
 // rootfs (the OCI moment "createRuntime"). A runtime hook never executes a
-// program of the image and follows no path of it.
+// program of the image and follows no path of it. A hook that is a [Starter]
+// has a third moment.
+//
+// Programs that others wrote as OCI hooks are hooks, too: package external.
 package hook
 
 import (
 	"fmt"
+	"maps"
+	"path"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -23,6 +28,9 @@ import (
 type Hook interface {
 	// Name is what messages and settings call the hook.
 	Name() string
+	// Describe says in words when the hook applies and what it does, for
+	// "brolga hooks".
+	Describe() Description
 	// Wanted tells whether the hook applies to the step.
 	Wanted(r request.Request) bool
 	// Edit changes the specification. It does no I/O.
@@ -31,6 +39,22 @@ type Hook interface {
 	// nothing to do there returns nil.
 	Runtime(state *specs.State) error
 }
+
+// Starter is a hook that also acts once the container is complete, its root
+// switched, and before any task is in it (the OCI moment "poststart").
+type Starter interface {
+	Hook
+	Started(state *specs.State) error
+}
+
+// Description is a hook in words: "batch steps", "mounts the directory of ...".
+type Description struct{ Moment, When, Effect string }
+
+// The moments of hooks in Go, as [Description] names them.
+const (
+	AtEdit    = "edit"
+	AtRuntime = "createRuntime"
+)
 
 // Select returns the hooks that apply to the step, in order.
 func Select(hooks []Hook, r request.Request) []Hook {
@@ -51,4 +75,23 @@ func Edit(hooks []Hook, spec *specs.Spec, r request.Request) error {
 		}
 	}
 	return nil
+}
+
+// Annotations returns the step's annotations and, of the image's labels, those
+// whose name matches a pattern of the site's. The step's own win. An image is
+// made by anyone: no label of it switches a hook on that the site does not name.
+func Annotations(step, labels map[string]string, patterns []string) map[string]string {
+	if len(patterns) == 0 {
+		return step
+	}
+	all := map[string]string{}
+	for name, value := range labels {
+		for _, pattern := range patterns {
+			if ok, _ := path.Match(pattern, name); ok {
+				all[name] = value
+			}
+		}
+	}
+	maps.Copy(all, step)
+	return all
 }

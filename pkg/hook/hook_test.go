@@ -4,6 +4,7 @@ package hook
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -20,6 +21,7 @@ type fake struct {
 }
 
 func (f fake) Name() string                { return f.name }
+func (f fake) Describe() Description       { return Description{} }
 func (f fake) Wanted(request.Request) bool { return f.wanted }
 func (f fake) Runtime(*specs.State) error  { return nil }
 func (f fake) Edit(s *specs.Spec, _ request.Request) error {
@@ -47,5 +49,24 @@ func TestEdit(t *testing.T) {
 	err := Edit([]Hook{fake{name: "a", err: cause}, fake{name: "b"}}, &s, request.Request{})
 	if !errors.Is(err, cause) || !strings.HasPrefix(err.Error(), "hook a: ") || strings.HasSuffix(s.Hostname, "ab"+"ab") {
 		t.Errorf("Edit = %v; want the first hook's error and no second hook", err)
+	}
+}
+
+func TestAnnotations(t *testing.T) {
+	step := map[string]string{"com.a.x": "step", "own": "1"}
+	labels := map[string]string{"com.a.x": "image", "com.a.y": "image", "com.b": "image"}
+	for _, tt := range []struct {
+		name     string
+		patterns []string
+		want     map[string]string
+	}{
+		{"the site names none", nil, step},
+		{"a pattern", []string{"com.a.*"}, map[string]string{"com.a.x": "step", "com.a.y": "image", "own": "1"}},
+		{"a name", []string{"com.b"}, map[string]string{"com.a.x": "step", "com.b": "image", "own": "1"}},
+		{"all", []string{"*"}, map[string]string{"com.a.x": "step", "com.a.y": "image", "com.b": "image", "own": "1"}},
+	} {
+		if got := Annotations(step, labels, tt.patterns); !maps.Equal(got, tt.want) {
+			t.Errorf("%s: Annotations = %v; want %v", tt.name, got, tt.want)
+		}
 	}
 }

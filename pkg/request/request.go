@@ -90,7 +90,7 @@ type Request struct {
 	// Verbosity is what the user wants to hear.
 	Verbosity Verbosity
 	// Command is the program that tasks execute, as far as it is known: it is
-	// read ahead, and nothing depends on it.
+	// read ahead, and the site's hooks may depend on it.
 	Command string
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string

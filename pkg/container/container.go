@@ -205,20 +205,9 @@ func startInit(c *libcontainer.Container, b *bundle.Bundle) (*Container, error) 
 	}
 	defer g.init.Close()
 	mounted := mountBeside(builder, b, g)
-	// A copy of the namespace for another user namespace must not see mounts come
-	// (mount_namespaces(7), locked mounts): it is made when all are there.
-	first := has(b.Spec, specs.UserNamespace)
-	if first {
-		err = <-mounted
-	}
 	process := initProcess(b.Spec, g)
-	var startErr error
-	if err == nil {
-		startErr = c.Start(process)
-	}
-	if !first {
-		err = <-mounted // where this failed, the init has failed because of it
-	}
+	startErr := c.Start(process)
+	err = <-mounted // where this failed, the init has failed because of it
 	if err == nil && startErr != nil {
 		err = fmt.Errorf("start container: %w", startErr)
 	}

@@ -28,13 +28,13 @@ in_image=(--container-image="$BROLGA_TEST_IMAGE")
 	as_user rm -f go
 	as_user tee job.sh >/dev/null <<-SCRIPT
 		#!/bin/sh
-		srun --container-image=$BROLGA_TEST_IMAGE sh -c 'until [ -e go ]; do sleep 0.1; done; echo "attached to \$BROLGA_IMAGE"'
+		srun --container-image=$BROLGA_TEST_IMAGE sh -c 'until [ -e go ]; do echo waiting; sleep 0.1; done; echo "attached to \$BROLGA_IMAGE"'
 	SCRIPT
 	run_ok as_user sbatch --parsable --output=job.out job.sh
 	local job=$output
 	retry 30 step_runs "$job.0"
 	as_user timeout 30 sattach "$job.0" >"$BATS_TEST_TMPDIR/attached" 2>&1 </dev/null 3>&- &
-	sleep 1 # to be there first
+	retry 20 grep -q waiting "$BATS_TEST_TMPDIR/attached"
 	as_user touch go
 	wait "$!"
 	output=$(<"$BATS_TEST_TMPDIR/attached")

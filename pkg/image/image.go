@@ -222,12 +222,16 @@ func (g *getter) evidence(top string, m layout.Manifest) (text []byte, err error
 	if g.rule.Check != policy.Require {
 		return nil, nil
 	}
+	platform, err := layout.PlatformOr(g.Platform, layout.Host())
+	if err != nil {
+		return nil, err
+	}
 	err = g.User.Do(func() error {
 		l, err := layout.Open(g.cache())
 		if err != nil {
 			return err
 		}
-		e, err := l.Evidence(g.ref, top, m, layout.Host())
+		e, err := l.Evidence(g.ref, top, m, platform)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package library
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+// libraryOfThisMachine returns a library of the C library's.
+func libraryOfThisMachine(t testing.TB, name string) []byte {
+	t.Helper()
+	for _, pattern := range []string{"/lib/*-linux-gnu/", "/lib64/"} {
+		paths, _ := filepath.Glob(pattern + name)
+		for _, path := range paths {
+			if content, err := os.ReadFile(path); err == nil {
+				return content
+			}
+		}
+	}
+	t.Skipf("needs %s", name)
+	return nil
+}
+
+// TestRead compares with package debug/elf, which is for files that can be trusted.
+func TestRead(t *testing.T) {
+	for _, name := range []string{"libc.so.6", "libm.so.6", "libdl.so.2", "libgcc_s.so.1", "libstdc++.so.6"} {
+		t.Run(name, func(t *testing.T) {
+			content := libraryOfThisMachine(t, name)
+			f, err := elf.NewFile(bytes.NewReader(content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Object{Soname: name, Requires: map[string][]string{}}
+			want.Needed, _ = f.ImportedLibraries()
+			needs, _ := f.DynamicVersionNeeds()
+			for _, n := range needs {
+				for _, v := range n.Needs {
+					want.Requires[n.Name] = append(want.Requires[n.Name], v.Dep)
+				}
+			}
+			versions, _ := f.DynamicVersions()
+			for _, v := range versions {
+				want.Defines = append(want.Defines, v.Name)
+			}
+			got, err := Read(bytes.NewReader(content))
+			if err = errors.Join(err, Check(bytes.NewReader(content))); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("Read = %+v, %v; want %+v", got, err, want)
+			}
+		})
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	good := libraryOfThisMachine(t, "libdl.so.2")
+	dynamic := findDynamic(t, good)
+	change := func(at int, with ...byte) []byte {
+		other := slices.Clone(good)
+		copy(other[at:], with)
+		return other
+	}
+	for _, tt := range []struct {
+		name    string
+		in      []byte
+		foreign bool
+	}{
+		{"nothing", nil, true},
+		{"a script", []byte("#!/bin/sh\necho a script that is long enough to have a header of ELF's"), true},
+		{"another class", change(elf.EI_CLASS, byte(elf.ELFCLASS32)), true},
+		{"another byte order", change(elf.EI_DATA, byte(elf.ELFDATA2MSB)), true},
+		{"another machine", change(18, byte(elf.EM_S390)), true},
+		{"an object file", change(16, byte(elf.ET_REL)), true},
+		{"only a header", good[:64], false},
+		{"segments elsewhere", change(32, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f), false},
+		{"too many segments", change(56, 0xff, 0xff), false},
+		{"no segments", change(56, 0, 0), true},
+		{"a dynamic section that is cut off", good[:dynamic+8], false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Read(bytes.NewReader(tt.in))
+			if err == nil || errors.Is(err, ErrForeign) != tt.foreign {
+				t.Errorf("Read = %+v, %v; want an error, foreign %v", got, err, tt.foreign)
+			}
+			if err := Check(bytes.NewReader(tt.in)); err != nil && !tt.foreign {
+				t.Errorf("Check = %v; want nil", err)
+			}
+		})
+	}
+}
+
+// findDynamic returns where the dynamic section is.
+func findDynamic(t *testing.T, library []byte) int {
+	t.Helper()
+	f, err := elf.NewFile(bytes.NewReader(library))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range f.Progs {
+		if s.Type == elf.PT_DYNAMIC {
+			return int(s.Off)
+		}
+	}
+	t.Fatal("no dynamic section")
+	return 0
+}
+
+// TestReadEnds reads chains of versions that are longer than any library's.
+func TestReadEnds(t *testing.T) {
+	got, err := Read(bytes.NewReader(endlessLibrary(4096)))
+	if err != nil || len(got.Defines) != maxRecords {
+		t.Errorf("Read found %d versions, %v; want no more than %d", len(got.Defines), err, maxRecords)
+	}
+	if got, err := Read(bytes.NewReader(endlessLibrary(1024))); err == nil {
+		t.Errorf("Read = %d required versions; want an error", len(got.Requires))
+	}
+}
+
+// endlessLibrary is a library whose versions are a chain with a link in every
+// fourth byte. At required, 1024 has a record of as many versions as can be said,
+// all in one place, and 4096 one of none.
+func endlessLibrary(required uint64) []byte {
+	machine := machines[runtime.GOARCH]
+	header := elf.Header64{Type: uint16(elf.ET_DYN), Machine: uint16(machine), Phoff: 64, Phnum: 2}
+	copy(header.Ident[:], elf.ELFMAG)
+	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
+	const dynamicAt, size = 64 + 2*56, 1 << 16
+	tags := []elf.Dyn64{
+		{Tag: int64(elf.DT_STRTAB), Val: 0}, {Tag: int64(elf.DT_STRSZ), Val: 64}, {Tag: int64(elf.DT_SONAME), Val: 1},
+		{Tag: int64(elf.DT_VERNEED), Val: required}, {Tag: int64(elf.DT_VERDEF), Val: 4096}, {},
+	}
+	var b bytes.Buffer
+	_ = binary.Write(&b, binary.LittleEndian, header)
+	_ = binary.Write(&b, binary.LittleEndian, []elf.Prog64{
+		{Type: uint32(elf.PT_LOAD), Filesz: size},
+		{Type: uint32(elf.PT_DYNAMIC), Off: dynamicAt, Filesz: uint64(len(tags)) * 16},
+	})
+	_ = binary.Write(&b, binary.LittleEndian, tags)
+	library := append(b.Bytes(), make([]byte, size-b.Len())...)
+	binary.LittleEndian.PutUint16(library[1024+2:], 0xffff)
+	for at := 4096; at < size; at += 4 {
+		binary.LittleEndian.PutUint32(library[at:], 4)
+	}
+	return library
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(endlessLibrary(1024))
+	f.Add(endlessLibrary(4096))
+	f.Add(libraryOfThisMachine(f, "libdl.so.2"))
+	f.Fuzz(func(t *testing.T, library []byte) {
+		got, err := Read(bytes.NewReader(library))
+		if err == nil && (len(got.Needed) > maxRecords || len(got.Defines) > maxRecords) {
+			t.Errorf("Read found %d and %d names", len(got.Needed), len(got.Defines))
+		}
+	})
+}
+
+func TestParseName(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want Name
+		ok   bool
+	}{
+		{"libmpi.so", Name{"libmpi", nil}, true},
+		{"libmpi.so.12", Name{"libmpi", Version{12}}, true},
+		{"libmpi.so.12.1.8", Name{"libmpi", Version{12, 1, 8}}, true},
+		{"libmpi_gnu_91.so.12", Name{"libmpi_gnu_91", Version{12}}, true},
+		{"ld-linux-x86-64.so.2", Name{"ld-linux-x86-64", Version{2}}, true},
+
+		{in: ""}, {in: ".so"}, {in: "libmpi.a"}, {in: "libmpi.so."}, {in: "libmpi.so.12."}, {in: "libmpi.so..12"}, {in: "libmpi.solar"},
+		{in: "libmpi.so.1a"}, {in: "libmpi.so.-1"}, {in: "libmpi.so.99999999999"}, {in: "libmpi.so.12.py"},
+	} {
+		got, ok := ParseName(tt.in)
+		if ok != tt.ok || !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("ParseName(%q) = %v, %v; want %v, %v", tt.in, got, ok, tt.want, tt.ok)
+		}
+		if ok && got.Version != nil && got.Base+".so."+got.Version.String() != tt.in {
+			t.Errorf("ParseName(%q).Version = %s", tt.in, got.Version)
+		}
+	}
+}

@@ -57,6 +57,9 @@ type Bundle struct {
 	Dir string
 	// Spec is the content of config.json.
 	Spec *specs.Spec
+	// Found is what hooks have added because of what is in the image, once Mount
+	// has returned.
+	Found hook.Found
 	// Server is the process that serves the image, or 0; known once it is mounted.
 	Server int
 
@@ -143,19 +146,29 @@ func (b *Bundle) Mount() error {
 	// Before anything of the host is mounted: there nothing may be made. What
 	// cannot be made, the plan tells of where it matters.
 	_ = root.MakeDirectory(s.Process.Cwd)
-	if err := root.MountDev(p.Request.Devices, p.Request.Unshares("ipc")); err != nil {
+	if b.Found, err = hook.Inspect(p.Hooks, root, s, p.Request); err != nil {
+		return err
+	}
+	if err := root.MountDev(slices.Concat(p.Request.Devices, b.Found.Devices), p.Request.Unshares("ipc")); err != nil {
 		return err
 	}
 	if err := addSystemFiles(root, p); err != nil {
 		return err
 	}
-	if err := mountAll(root, s.Mounts); err != nil {
+	if err := mountAll(root, slices.Concat(b.Found.Mounts, s.Mounts)); err != nil {
 		return err
 	}
 	if s.Root.Readonly {
 		return root.MakeReadOnly()
 	}
 	return nil
+}
+
+// Process returns the container's process with what hooks have found.
+func (b *Bundle) Process() *specs.Process {
+	p := *b.Spec.Process
+	p.Env = slices.Concat(p.Env, b.Found.Env)
+	return &p
 }
 
 // ReadAhead reads what the step's program needs first (rootfs.ReadAhead).

@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -194,7 +195,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
 	laps.add("container")
-	return &built{c, b, img.Meta.Config.Entrypoint, append(laps.records(e.Began), *told...)}, nil
+	return &built{c, b, img.Meta.Config.Entrypoint, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
 }
 
 // hooks returns the hooks for the step, those of the site's files last, and where
@@ -209,6 +210,18 @@ func (e *Engine) hooks(step request.Request) ([]hook.Hook, *[]wire.Record, error
 		Verbose: step.Verbosity == request.Verbose,
 	})
 	return hook.Select(slices.Concat(e.Hooks, programs), step), told, err
+}
+
+// tell returns what hooks have to say.
+func tell(found hook.Found) []wire.Record {
+	var all []wire.Record
+	for _, text := range found.Warnings {
+		all = append(all, wire.Record{Key: "warning", Value: fault.Printable(text)})
+	}
+	for _, text := range found.Notes {
+		all = append(all, wire.Record{Key: "debug", Value: fault.Printable(text)})
+	}
+	return all
 }
 
 // userNamespace makes the namespace of a request that remaps root, or none.
@@ -256,7 +269,7 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
 		}
 	}
-	plan, err := task.NewPlan(b.container, b.bundle.Spec.Process, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(b.container, b.bundle.Process(), e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if err != nil {
 		return nil, err
 	}

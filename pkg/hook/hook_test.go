@@ -5,6 +5,7 @@ package hook
 import (
 	"errors"
 	"maps"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -68,5 +69,31 @@ func TestAnnotations(t *testing.T) {
 		if got := Annotations(step, labels, tt.patterns); !maps.Equal(got, tt.want) {
 			t.Errorf("%s: Annotations = %v; want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// inspector is a fake that looks at the image.
+type inspector struct {
+	fake
+	found Found
+}
+
+func (i inspector) Inspect(Image, *specs.Spec, request.Request) (Found, error) { return i.found, i.err }
+
+func TestInspect(t *testing.T) {
+	cause := errors.New("no such thing")
+	hooks := []Hook{
+		inspector{fake{name: "a"}, Found{Env: []string{"A=1"}, Warnings: []string{"w"}, Devices: []string{"/dev/a"}}},
+		fake{name: "b", err: cause},
+		inspector{fake{name: "c"}, Found{Env: []string{"A=2"}, Notes: []string{"n"}, Mounts: []specs.Mount{{Source: "/m"}}}},
+	}
+	got, err := Inspect(hooks, nil, nil, request.Request{})
+	want := Found{Env: []string{"A=1", "A=2"}, Warnings: []string{"w"}, Notes: []string{"n"}, Devices: []string{"/dev/a"}, Mounts: []specs.Mount{{Source: "/m"}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Inspect = %+v, %v; want %+v", got, err, want)
+	}
+	_, err = Inspect(append(hooks, inspector{fake{name: "d", err: cause}, Found{}}), nil, nil, request.Request{})
+	if !errors.Is(err, cause) || !strings.HasPrefix(err.Error(), "hook d: ") {
+		t.Errorf("Inspect = %v; want the hook's name and error", err)
 	}
 }

@@ -6,6 +6,7 @@ package hooks
 
 import (
 	"github.com/brolga-hpc/brolga/hooks/batchscript"
+	"github.com/brolga-hpc/brolga/hooks/mpi"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
@@ -13,5 +14,6 @@ import (
 func All() []hook.Hook {
 	return []hook.Hook{
 		batchscript.Hook{},
+		mpi.Hook{},
 	}
 }

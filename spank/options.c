@@ -10,13 +10,15 @@
 #include <string.h>
 
 /*
- * One row: the option, its argument (NULL for a flag), its help text and the
- * environment variable that asks for a container by itself (NULL for those that
- * only say how it shall be; the library reads them).
+ * One row: the option, its argument (NULL for a flag), whether it has one as
+ * getopt_long(3) says it, its help text and the environment variable that asks
+ * for a container by itself (NULL for those that only say how it shall be; the
+ * library reads them).
  */
 static const struct {
 	const char *name;
 	const char *argument;
+	int has_argument;
 	const char *usage;
 	const char *variable;
 } table[] = {
@@ -48,7 +50,7 @@ int options_register(spank_t sp)
 			.name = (char *)table[i].name,
 			.arginfo = (char *)table[i].argument,
 			.usage = (char *)table[i].usage,
-			.has_arg = table[i].argument != NULL,
+			.has_arg = table[i].has_argument,
 			.val = (int)i,
 			.cb = option_given,
 		};
@@ -132,7 +134,7 @@ void options_add(struct message *m)
 			continue;
 		message_add(m, "option", table[i].name);
 		/* Slurm passes "(null)" or nothing for a flag, depending on its version. */
-		message_add(m, "value", table[i].argument ? values[i] : "");
+		message_add(m, "value", table[i].has_argument ? values[i] : "");
 	}
 }
 

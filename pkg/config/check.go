@@ -28,6 +28,7 @@ var checks = []func(Config) error{
 	checkDevices,
 	checkHooks,
 	checkRegistries,
+	checkMPI,
 	func(c Config) error { return c.Policy.Validate() },
 }
 
@@ -161,7 +162,7 @@ const minMemory = 1 << 30
 func checkDevices(c Config) error {
 	var errs []error
 	for _, pattern := range c.Container.Devices {
-		if _, err := filepath.Match(pattern, ""); err != nil || !strings.HasPrefix(filepath.Clean(pattern), "/dev/") {
+		if !isDevicePattern(pattern) {
 			errs = append(errs, fmt.Errorf("container.devices: %q: want a pattern below /dev", pattern))
 		}
 	}
@@ -184,4 +185,9 @@ func checkHooks(c Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func isDevicePattern(pattern string) bool {
+	_, err := filepath.Match(pattern, "")
+	return err == nil && strings.HasPrefix(filepath.Clean(pattern), "/dev/")
 }

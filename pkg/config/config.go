@@ -80,6 +80,8 @@ type Config struct {
 	PullTimeout Duration `toml:"pull_timeout"`
 	// Registries has what the site says of single registries.
 	Registries Registries `toml:"registry"`
+	// MPI are the MPIs of the host that can take the place of an image's.
+	MPI []MPI `toml:"mpi"`
 	// Convert limits the conversion of an image.
 	Convert Convert `toml:"convert"`
 	// Policy restricts which images run.
@@ -143,6 +145,9 @@ type Container struct {
 	Inherit bool `toml:"inherit"`
 	// Entrypoint runs the image's entrypoint in front of each command.
 	Entrypoint bool `toml:"entrypoint"`
+	// MPI names the [MPI] that replaces the image's where it fits unless the user
+	// says otherwise. Empty is none.
+	MPI string `toml:"mpi"`
 	// RemapRoot makes the user root in a user namespace.
 	RemapRoot bool `toml:"remap_root"`
 	// Environments are directories with the site's environment definition

@@ -87,6 +87,9 @@ func TestParse(t *testing.T) {
 		{in: "[[registry]]\nname = 'a.example'\nmirrors = ['m.example/a']\nca = '/a.pem'\nparallel = 2\n[[registry]]\nname = 'b.example'\nblocked = 'no'", change: func(c *Config) {
 			c.Registries = Registries{{Name: "a.example", Mirrors: []string{"m.example/a"}, CA: "/a.pem", Parallel: 2}, {Name: "b.example", Blocked: "no"}}
 		}},
+		{in: "[container]\nmpi = 'a'\n[[mpi]]\nname = 'a'\nlibraries = ['libmpi.so.12']\nmounts = ['/opt/a']", change: func(c *Config) {
+			c.Container.MPI, c.MPI = "a", []MPI{{Name: "a", Libraries: []string{"libmpi.so.12"}, Mounts: []string{"/opt/a"}}}
+		}},
 		{in: "[convert]\nmemory = '3g'\nsquashfs = '5m'", change: func(c *Config) { c.Convert.Memory, c.Convert.Squashfs = 3<<30, 5<<20 }},
 		{in: "[container]\nworkdir = 'image'", change: func(c *Config) { c.Container.Workdir = "image" }},
 		{in: "[container]\ntmpfs_size = '512M'", change: func(c *Config) { c.Container.TmpfsSize = "512M" }},
@@ -177,6 +180,24 @@ func TestCheck(t *testing.T) {
 		{"relative hooks", func(c *Config) { c.Hooks.Directories = []string{"hooks.d"} }, `hooks.directories: "hooks.d": want an absolute path`},
 		{"hooks without time", func(c *Config) { c.Hooks.Timeout = 0 }, "hooks.timeout: want more than zero"},
 		{"malformed label", func(c *Config) { c.Hooks.Labels = []string{"a["} }, `hooks.labels: "a[": want a name, in which * stands for any characters but /`},
+		{"mpi", func(c *Config) {
+			c.MPI = []MPI{{Name: "cray-8.1", Libraries: []string{"libmpi.so.12", "/opt/a/libmpifort.so.12"}, Check: "full", Env: []string{"A=", "B=c=d"}, Devices: []string{"/dev/cxi*"}}}
+			c.Container.MPI = "cray-8.1"
+		}, ""},
+		{"mpi without anything", func(c *Config) { c.MPI = []MPI{{}} }, "mpi.name = \"\": want a name of letters, digits and ._-, not a word for yes or no\nmpi : libraries: want at least one"},
+		{"mpi called yes", func(c *Config) { c.MPI = []MPI{{Name: "Yes", Libraries: []string{"a"}}} }, `mpi.name = "Yes": want a name of letters, digits and ._-, not a word for yes or no`},
+		{"mpi called 1", func(c *Config) { c.MPI = []MPI{{Name: "1", Libraries: []string{"a"}}} }, `mpi.name = "1": want a name of letters, digits and ._-, not a word for yes or no`},
+		{"mpi twice", func(c *Config) {
+			c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}}, {Name: "a", Libraries: []string{"b"}}}
+		}, `mpi.name = "a": is there twice`},
+		{"mpi with a relative path", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"lib/a.so"}}} }, `mpi a: "lib/a.so": want an absolute path without . and .., or a name such as libmpi.so.12`},
+		{"mpi with a path that climbs", func(c *Config) {
+			c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Dependencies: []string{"/a/../b"}}}
+		}, `mpi a: "/a/../b": want an absolute path without . and .., or a name such as libmpi.so.12`},
+		{"mpi with another check", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Check: "minor"}} }, `mpi a: check = "minor": want major, full, strict`},
+		{"mpi with another device", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Devices: []string{"/etc/*"}}} }, `mpi a: devices: "/etc/*": want a pattern below /dev`},
+		{"mpi with half a variable", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Env: []string{"A"}}} }, `mpi a: env: "A": want NAME=VALUE`},
+		{"mpi that is missing", func(c *Config) { c.Container.MPI = "b" }, `container.mpi = "b": there is no [[mpi]] of that name`},
 		{"registries", func(c *Config) {
 			c.Registries = Registries{{Name: "docker.io", Mirrors: []string{"m.example", "m.example:5000/hub/a_b-c"}}, {Name: "[::1]:5000"}, {Name: "localhost", Parallel: 32}}
 		}, ""},

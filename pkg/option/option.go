@@ -31,11 +31,15 @@ type Option struct {
 	Name string
 	// Arg is the name of the argument in help texts; empty for a flag.
 	Arg string
+	// Optional says that the argument may be left out. Such an option is a flag
+	// as well, whose values are "1" and "0".
+	Optional bool
 	// Usage is the help text, one line without a final full stop.
 	Usage string
 	// Doc says more, for docs/options.md: whole sentences.
 	Doc string
-	// Negates is the flag whose opposite this flag is.
+	// Negates is the flag, or option with an optional argument, whose opposite this
+	// flag is.
 	Negates string
 }
 
@@ -61,6 +65,9 @@ const (
 	NoRemapRoot = "no-container-remap-root"
 	Unshare     = "container-unshare"
 	Init        = "container-init"
+
+	MPI   = "container-mpi"
+	NoMPI = "no-container-mpi"
 
 	Environment = "environment"
 	Annotation  = "container-annotation"
@@ -172,6 +179,17 @@ var Table = []Option{
 		Name:  Init,
 		Usage: "have process 1 of the container reap what tasks leave",
 		Doc:   "The same as `--container-unshare=pid`, and may be given with it.",
+	},
+	{
+		Name: MPI, Arg: "NAME", Optional: true,
+		Usage: "use the host's MPI in place of the image's",
+		Doc: "The site names the MPIs of the host; without NAME it is the site's choice. The libraries of the image that a program " +
+			"is linked with are covered by those of the host, if their ABI fits; an error names both versions if it does not. " +
+			"A site may do that for all images that it fits, and tells you of those that it does not. See [hooks.md](hooks.md).",
+	},
+	{
+		Name: NoMPI, Negates: MPI,
+		Usage: "use the image's own MPI",
 	},
 	{
 		Name: Environment, Arg: "NAME|FILE",
@@ -347,39 +365,53 @@ func find(name string) (Option, bool) {
 
 // fromEnv records the value of the option's environment variable.
 func (o Option) fromEnv(set Set, value string) error {
-	if o.Arg != "" {
+	if o.Arg != "" && !o.Optional {
 		if value == "" {
 			return fmt.Errorf("%s is empty: unset it or give it a value", o.EnvName())
 		}
 		set[o.Name] = value
 		return nil
 	}
-	switch strings.ToLower(value) {
-	case "1", "true", "yes", "y":
-		set[o.Name] = "1"
-	case "0", "false", "no", "n":
-		set[o.Name] = "0"
-	default:
+	v, ok := flagValue(value)
+	if !ok && (!o.Optional || value == "") {
 		return fmt.Errorf("%s=%s: want 1 or 0", o.EnvName(), value)
 	}
+	set[o.Name] = v
 	return nil
+}
+
+// flagValue returns "1" or "0" for the words that mean yes or no. Others it
+// returns as they are.
+func flagValue(text string) (value string, ok bool) {
+	switch strings.ToLower(text) {
+	case "1", "true", "yes", "y":
+		return "1", true
+	case "0", "false", "no", "n":
+		return "0", true
+	}
+	return text, false
 }
 
 // fromCommandLine records an option; seen holds the flags given so far, because
 // a flag and its opposite on one command line contradict each other.
 func (o Option) fromCommandLine(set, seen Set, value string) error {
-	if o.Arg != "" {
+	if o.Arg != "" && !o.Optional {
 		if value == "" {
 			return fmt.Errorf("--%s needs a value: %s", o.Name, o.Arg)
 		}
 		set[o.Name] = value
 		return nil
 	}
-	name, value := o.Name, "1"
-	if o.Negates != "" {
+	name := o.Name
+	switch {
+	case o.Negates != "":
 		name, value = o.Negates, "0"
+	case !o.Optional || value == "" || value == "(null)": // as Slurm passes no value
+		value = "1"
+	default:
+		value, _ = flagValue(value)
 	}
-	if before, ok := seen[name]; ok && before != value {
+	if before, ok := seen[name]; ok && (before == "0") != (value == "0") {
 		return fmt.Errorf("--%s contradicts --%s: give one of them", o.Name, opposite(o))
 	}
 	set[name], seen[name] = value, value

@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 				return
 			}
 			other, ok := find(o.Negates)
-			if !ok || other.Arg != "" || other.Negates != "" || o.Arg != "" {
+			if !ok || other.Arg != "" && !other.Optional || other.Negates != "" || o.Arg != "" {
 				t.Errorf("negates %q: want a flag that negates nothing", o.Negates)
 			}
 		})
@@ -70,6 +70,15 @@ func TestCollect(t *testing.T) {
 		{name: "the last value wins", given: given{{Image, "a"}, {Workdir, "/"}, {Image, "b"}}, want: Set{Image: "b", Workdir: "/"}},
 		{name: "a flag", given: given{{Writable, ""}}, want: Set{Writable: "1"}},
 		{name: "a flag with what Slurm passes", given: given{{Writable, "(null)"}}, want: Set{Writable: "1"}},
+		{name: "a value that may be left out", given: given{{MPI, "cray"}}, want: Set{MPI: "cray"}},
+		{name: "a value that is left out", given: given{{MPI, ""}}, want: Set{MPI: "1"}},
+		{name: "a value that is left out as Slurm passes it", given: given{{MPI, "(null)"}}, want: Set{MPI: "1"}},
+		{name: "a value that is no", given: given{{MPI, "no"}}, want: Set{MPI: "0"}},
+		{name: "the opposite of an option with a value", given: given{{NoMPI, ""}}, env: map[string]string{"BROLGA_CONTAINER_MPI": "cray"}, want: Set{MPI: "0"}},
+		{name: "a variable that may be a name", env: map[string]string{"BROLGA_CONTAINER_MPI": "cray"}, want: Set{MPI: "cray"}},
+		{name: "a variable that may be yes", env: map[string]string{"BROLGA_CONTAINER_MPI": "yes"}, want: Set{MPI: "1"}},
+		{name: "an option with a value against its opposite", given: given{{MPI, "cray"}, {NoMPI, ""}}, err: "--no-container-mpi contradicts --container-mpi: give one of them"},
+		{name: "a variable without what may be a name", env: map[string]string{"BROLGA_CONTAINER_MPI": ""}, err: "BROLGA_CONTAINER_MPI=: want 1 or 0"},
 		{name: "a flag twice", given: given{{Writable, ""}, {Writable, ""}}, want: Set{Writable: "1"}},
 		{name: "a negating flag", given: given{{Readonly, ""}}, want: Set{Writable: "0"}},
 		{name: "two negations", given: given{{Readonly, ""}, {NoMountHome, ""}}, want: Set{Writable: "0", MountHome: "0"}},

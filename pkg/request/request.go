@@ -80,6 +80,8 @@ type Request struct {
 	// Unshare lists the other namespaces that the container has for itself, as
 	// [option.Namespaces] names and orders them.
 	Unshare []string
+	// MPI is the MPI of the host that replaces the image's, or nil.
+	MPI *MPI
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -101,6 +103,16 @@ type Mount struct {
 	option.Mount
 	// Site mounts are opened as root and left out where the source is missing.
 	Site bool
+}
+
+// MPI is an MPI of the host.
+type MPI struct {
+	config.MPI
+	// Asked tells whether the user wants it. Otherwise it is the site's wish, and
+	// an image that it does not fit keeps its own.
+	Asked bool
+	// Shows are its mounts.
+	Shows []Mount
 }
 
 // Home says whether the home directory is mounted.
@@ -167,6 +179,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveWorkdir(o),
 		r.resolveEnv(o),
 		r.resolveNamespaces(o),
+		r.resolveMPI(c, o),
 		r.resolveAnnotations(o),
 		r.resolvePull(o),
 		r.checkMultiProg(s),
@@ -278,15 +291,19 @@ func (r *Request) resolveMounts(c config.Config, o option.Set) error {
 	return errors.Join(errs...)
 }
 
-// checkTarget refuses destinations that would hide the whole container or what
-// the engine itself needs there.
-func checkTarget(m Mount) error {
-	target := filepath.Clean(m.Target)
+// isTaken tells whether a destination would hide the whole container or what the
+// engine itself needs there.
+func isTaken(target string) bool {
 	taken := target == "/" || target == "/dev"
 	for _, dir := range []string{"/proc", "/sys"} {
 		taken = taken || target == dir || strings.HasPrefix(target, dir+"/")
 	}
-	if !taken {
+	return taken
+}
+
+func checkTarget(m Mount) error {
+	target := filepath.Clean(m.Target)
+	if !isTaken(target) {
 		return nil
 	}
 	origin := "--" + option.Mounts
@@ -356,6 +373,56 @@ func (r *Request) resolveNamespaces(o option.Set) error {
 	var err error
 	r.Unshare, err = option.ParseNamespaces(text)
 	return err
+}
+
+func (r *Request) resolveMPI(c config.Config, o option.Set) error {
+	name, asked := o[option.MPI]
+	switch {
+	case !asked || name == "1":
+		name = c.Container.MPI
+	case name == "0":
+		return nil
+	}
+	if name == "" && !asked {
+		return nil
+	}
+	var names []string
+	for _, m := range c.MPI {
+		names = append(names, m.Name)
+	}
+	if len(names) == 0 {
+		return fault.WithHint(fmt.Errorf("--%s: this cluster offers no MPI of the host", option.MPI),
+			"leave it out to use the image's, or add [[mpi]] to the site configuration")
+	}
+	if name == "" {
+		name = names[0]
+	}
+	stack, ok := c.FindMPI(name)
+	if !ok {
+		return fmt.Errorf("--%s: %q is not one of %s", option.MPI, name, strings.Join(names, ", "))
+	}
+	r.MPI = &MPI{MPI: stack, Asked: asked}
+	return r.resolveMPIMounts()
+}
+
+func (r *Request) resolveMPIMounts() error {
+	var errs []error
+	for _, entry := range r.MPI.Mounts {
+		mounts, err := option.ParseMounts(entry)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mpi %s of the site configuration: %w", r.MPI.Name, err))
+		}
+		for _, m := range mounts {
+			if m.Source == option.Tmpfs || m.Source == option.Umount || m.IsRelative() {
+				errs = append(errs, fmt.Errorf("mpi %s of the site configuration: mount %q: want a path of the host", r.MPI.Name, entry))
+			}
+			if isTaken(filepath.Clean(m.Target)) {
+				errs = append(errs, fmt.Errorf("mpi %s of the site configuration: destination %s is taken: choose another", r.MPI.Name, m.Target))
+			}
+			r.MPI.Shows = append(r.MPI.Shows, Mount{m, true})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *Request) resolveAnnotations(o option.Set) error {

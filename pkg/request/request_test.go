@@ -104,6 +104,7 @@ func checkGolden(t *testing.T, path string, v any) {
 }
 
 func TestResolveErrors(t *testing.T) {
+	mpi := []string{"[[mpi]]", "name = 'a'", "libraries = ['libmpi.so.12']", "[[mpi]]", "name = 'last'", "libraries = ['libmpi.so.12']"}
 	image := [2]string{option.Image, "ubuntu"}
 	for _, tt := range []struct {
 		name string
@@ -127,6 +128,10 @@ func TestResolveErrors(t *testing.T) {
 		{name: "entrypoint with --multi-prog", in: input{Options: [][2]string{image, {option.Entrypoint, ""}}, Step: slurm.Step{MultiProg: true}}, err: "--container-entrypoint cannot be used with --multi-prog"},
 		{name: "process namespace with --multi-prog", in: input{Options: [][2]string{image, {option.Init, ""}}, Step: slurm.Step{MultiProg: true}}, err: "--container-unshare=pid and --container-init cannot be used with --multi-prog"},
 		{name: "namespaces", in: input{Options: [][2]string{image, {option.Unshare, "net,user"}, {option.Init, ""}}}, err: `--container-unshare: "user" is not one of net, ipc, uts, pid`},
+		{name: "no mpi", in: input{Options: [][2]string{image, {option.MPI, ""}}}, err: "--container-mpi: this cluster offers no MPI of the host"},
+		{name: "another mpi", in: input{Config: mpi, Options: [][2]string{image, {option.MPI, "b"}}}, err: `--container-mpi: "b" is not one of a, last`},
+		{name: "mount of an mpi", in: input{Config: append(mpi, "mounts = ['tmpfs:/a']"), Options: [][2]string{image, {option.MPI, "last"}}}, err: `mpi last of the site configuration: mount "tmpfs:/a": want a path of the host`},
+		{name: "mount of an mpi at /", in: input{Config: append(mpi, "mounts = ['/a:/']"), Options: [][2]string{image, {option.MPI, "last"}}}, err: "mpi last of the site configuration: destination / is taken"},
 		{name: "pull", in: input{Options: [][2]string{image, {option.Pull, "sometimes"}}}, err: `--container-pull: "sometimes" is not one of missing, always, never`},
 		{name: "root", in: input{Options: [][2]string{image}, Step: slurm.Step{UID: 0}}, err: "user root may not run containers on this cluster"},
 		{
@@ -243,6 +248,40 @@ func TestRelativeSources(t *testing.T) {
 		got, err := in.resolve(t)
 		if err != nil || got.RelativeSources() != tt.want {
 			t.Errorf("RelativeSources of %s with %s = %v, %v; want %v", tt.image, tt.mounts, got.RelativeSources(), err, tt.want)
+		}
+	}
+}
+
+func TestResolveMPI(t *testing.T) {
+	const stacks = "[[mpi]]\nname = 'a'\nlibraries = ['x']\n[[mpi]]\nname = 'b'\nlibraries = ['y']\n"
+	for _, tt := range []struct {
+		site, option, want string
+		asked              bool
+	}{
+		{site: stacks},
+		{site: stacks, option: "1", want: "a", asked: true},
+		{site: stacks, option: "b", want: "b", asked: true},
+		{site: stacks + "[container]\nmpi = 'b'", want: "b"},
+		{site: stacks + "[container]\nmpi = 'b'", option: "1", want: "b", asked: true},
+		{site: stacks + "[container]\nmpi = 'b'", option: "a", want: "a", asked: true},
+		{site: stacks + "[container]\nmpi = 'b'", option: "0"},
+		{option: "0"},
+	} {
+		c, err := config.Parse("brolga.toml", []byte(tt.site))
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := option.Set{option.Image: "debian"}
+		if tt.option != "" {
+			set[option.MPI] = tt.option
+		}
+		r, err := Resolve(c, set, slurm.Step{UID: 1})
+		got, asked := "", false
+		if r.MPI != nil {
+			got, asked = r.MPI.Name, r.MPI.Asked
+		}
+		if err != nil || got != tt.want || asked != tt.asked {
+			t.Errorf("site %q, option %q: %q, asked %v, %v; want %q, %v", tt.site, tt.option, got, asked, err, tt.want, tt.asked)
 		}
 	}
 }

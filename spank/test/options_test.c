@@ -11,6 +11,7 @@
 static const struct {
 	const char *name;
 	const char *argument;
+	int has_argument;
 	const char *usage;
 	const char *variable;
 } table[] = {
@@ -45,7 +46,8 @@ static void whole_table(void)
 
 		CHECK_TEXT(option->name, table[i].name);
 		CHECK_TEXT(option->usage, table[i].usage);
-		CHECK(option->has_arg == (table[i].argument != NULL));
+		CHECK(option->has_arg == table[i].has_argument);
+		CHECK((option->has_arg != 0) == (table[i].argument != NULL));
 		CHECK(option->val == (int)i && option->cb != NULL);
 		CHECK(strlen(option->name) < SPANK_OPTION_MAXLEN);
 		if (table[i].argument)

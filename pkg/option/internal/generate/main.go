@@ -35,9 +35,20 @@ func cTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "/* SPDX-License-Identifier: Apache-2.0 */\n/* %s */\n", notice)
 	for _, o := range option.Table {
-		fmt.Fprintf(&b, "{ %s, %s, %s, %s },\n", quote(o.Name), orNull(o.Arg), quote(o.Usage), orNull(asks(o)))
+		fmt.Fprintf(&b, "{ %s, %s, %d, %s, %s },\n", quote(o.Name), orNull(o.Arg), hasArg(o), quote(o.Usage), orNull(asks(o)))
 	}
 	return b.String()
+}
+
+// hasArg is what getopt_long(3) calls has_arg.
+func hasArg(o option.Option) int {
+	switch {
+	case o.Optional:
+		return 2
+	case o.Arg != "":
+		return 1
+	}
+	return 0
 }
 
 // asks returns the variable that asks for a container by itself. The others are
@@ -61,8 +72,11 @@ func orNull(s string) string {
 func quote(s string) string { return strconv.Quote(s) }
 
 func synopsis(o option.Option) string {
-	if o.Arg == "" {
+	switch {
+	case o.Arg == "":
 		return "--" + o.Name
+	case o.Optional:
+		return "--" + o.Name + "[=" + o.Arg + "]"
 	}
 	return "--" + o.Name + "=" + o.Arg
 }
@@ -96,6 +110,8 @@ func page() string {
 			}
 		case o.Arg == "":
 			fmt.Fprintf(&b, "\nVariable: `%s=1`\n", o.EnvName())
+		case o.Optional:
+			fmt.Fprintf(&b, "\nVariable: `%s=1` or `=%s`\n", o.EnvName(), o.Arg)
 		default:
 			fmt.Fprintf(&b, "\nVariable: `%s`\n", o.EnvName())
 		}

@@ -210,7 +210,21 @@ verdict() {
 		libraries = ['/no/such/libmpi.so.12', 'libnowhere.so.12']"
 	run_fails crun "$from" --container-mpi true
 	expect_one_error "hook mpi: gone: open the host's library: lstat /no: no such file or directory; find libnowhere.so.12 on this node: it is not in /etc/ld.so.cache"
+	offer major "dependencies = ['libc.so.6']"
+	run_fails crun "$from" --container-mpi=old true
+	expect_one_error "hook mpi: old: dependency libc.so.6 is part of the C library, which must be the image's: the site must leave it out"
 	nodes_idle
+}
+
+@test "mpi: a dependency of the site's list replaces the image's" {
+	offer major "dependencies = ['libgfortran.so.5', 'libhwloc.so.15']"
+	in_image same
+	run_ok crun "$from" --container-mpi=old --container-verbose sh -c "stat -Lc %i /usr/lib/x86_64-linux-gnu/libgfortran.so.5"
+	expect_line "$(stat -Lc %i /usr/lib/x86_64-linux-gnu/libgfortran.so.5)"
+	expect_match 'brolga: MPI old: /usr/lib/x86_64-linux-gnu/libhwloc.so.15[.0-9]* of the host replaces /usr/lib/x86_64-linux-gnu/libhwloc.so.15'
+	in_image old
+	run_ok crun "$from" --container-mpi=old --container-verbose sh -c "true"
+	expect_match 'brolga: MPI old: /usr/lib/x86_64-linux-gnu/libhwloc.so.15[.0-9]* of the host is added to /usr/lib/x86_64-linux-gnu$'
 }
 
 @test "mpi: its mounts, devices and variables come with it and with nothing else" {

@@ -145,7 +145,7 @@ type image struct {
 type inode struct{ device, number uint64 }
 
 // maxTries limits what an image can make the helper read.
-const maxTries = 2000
+const maxTries = 500
 
 // usual are the directories of the loader's, whether or not there is a cache.
 func usual() []string {

@@ -22,7 +22,9 @@ package mpi
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -182,11 +184,11 @@ func (p *plan) warnMixed(libraries []*lib) {
 	for _, h := range libraries {
 		replaced[h.purpose()] = true
 	}
-	for purpose, names := range purposes {
+	for _, purpose := range slices.Sorted(maps.Keys(purposes)) {
 		if replaced[purpose] || !replaced[purposeC] {
 			continue
 		}
-		for _, c := range p.image.named(names, libraries[0].Version) {
+		for _, c := range p.image.named(purposes[purpose], libraries[0].Version) {
 			p.warnings = append(p.warnings, fmt.Sprintf("MPI %s has no library for %s: the image's %s may not fit it", p.stack.Name, purpose, c))
 		}
 	}
@@ -214,6 +216,9 @@ func (p *plan) replaceDependencies() error {
 	}
 	for _, h := range dependencies {
 		name := h.soname()
+		if isGNU(name) {
+			return fmt.Errorf("dependency %s is part of the C library, which must be the image's: the site must leave it out", name)
+		}
 		copies := p.image.named([]string{name}, nil)
 		if len(copies) == 0 {
 			p.add(name, h)
@@ -274,12 +279,7 @@ func (p *plan) checkGNU(h *lib, required []string) error {
 }
 
 func (p *plan) isCovered(c *lib) bool {
-	for _, done := range p.covers {
-		if done.image == c {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.covers, func(done cover) bool { return done.image == c })
 }
 
 func (p *plan) cover(c, h *lib) {
@@ -298,10 +298,7 @@ func (p *plan) add(name string, h *lib) {
 }
 
 func (p *plan) use(h *lib) {
-	for _, used := range p.used {
-		if used == h {
-			return
-		}
+	if !slices.Contains(p.used, h) {
+		p.used = append(p.used, h)
 	}
-	p.used = append(p.used, h)
 }

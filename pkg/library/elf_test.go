@@ -59,6 +59,27 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadLeavesOutWeakVersions makes the first version that a library needs one
+// that the loader does not insist on.
+func TestReadLeavesOutWeakVersions(t *testing.T) {
+	content := libraryOfThisMachine(t, "libdl.so.2")
+	before, err := Read(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	needs := f.Section(".gnu.version_r")
+	aux := needs.Offset + uint64(binary.LittleEndian.Uint32(content[needs.Offset+8:]))
+	binary.LittleEndian.PutUint16(content[aux+4:], 2) // VER_FLG_WEAK
+	after, err := Read(bytes.NewReader(content))
+	if err != nil || len(after.Requires["libc.so.6"]) != len(before.Requires["libc.so.6"])-1 {
+		t.Errorf("Read requires %v, %v; want one less than %v", after.Requires, err, before.Requires)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	good := libraryOfThisMachine(t, "libdl.so.2")
 	dynamic := findDynamic(t, good)

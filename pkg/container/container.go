@@ -116,7 +116,11 @@ func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	taken, err := startInit(c, b)
+	builder, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return nil, fmt.Errorf("start container: %w", errors.Join(err, c.Destroy()))
+	}
+	taken, err := startInit(c, b, builder)
 	if hookErr != nil {
 		err = fmt.Errorf("start container: %w", hookErr) // libcontainer's is this one in more words
 	}
@@ -130,7 +134,7 @@ func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 		err = started(c, b.Dir, hooks)
 	}
 	if err != nil {
-		return nil, errors.Join(err, c.Destroy())
+		return nil, errors.Join(err, keep(builder), c.Destroy())
 	}
 	return taken, nil
 }
@@ -194,14 +198,10 @@ func others(s *specs.Spec, init *libcontainer.Process) ([]Namespace, error) {
 }
 
 // startInit starts the init and mounts the root file system meanwhile.
-func startInit(c *libcontainer.Container, b *bundle.Bundle) (*Container, error) {
-	builder, err := os.Open("/proc/thread-self/ns/mnt")
-	if err != nil {
-		return nil, fmt.Errorf("start container: %w", err)
-	}
+func startInit(c *libcontainer.Container, b *bundle.Bundle, builder *os.File) (*Container, error) {
 	g, err := newGate()
 	if err != nil {
-		return nil, fmt.Errorf("start container: %w", errors.Join(err, builder.Close()))
+		return nil, fmt.Errorf("start container: %w", err)
 	}
 	defer g.init.Close()
 	mounted := mountBeside(builder, b, g)
@@ -212,9 +212,17 @@ func startInit(c *libcontainer.Container, b *bundle.Bundle) (*Container, error) 
 		err = fmt.Errorf("start container: %w", startErr)
 	}
 	if err != nil {
-		return nil, errors.Join(err, builder.Close())
+		return nil, err
 	}
 	return take(c, process, builder)
+}
+
+// keep holds the namespace of a container that could not be started for the life
+// of the process, so that another can be tried (Container.builder). A file alone
+// would be closed when it is collected.
+func keep(namespace *os.File) error {
+	_, err := unix.FcntlInt(namespace.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	return errors.Join(err, namespace.Close())
 }
 
 // mountBeside mounts the root file system on a thread beside the caller's, opens

@@ -85,6 +85,15 @@ idled() { [[ ! -e $dir/log/$1 ]]; }
 	expect_line 42
 }
 
+@test "external hook: at createContainer it is in the namespaces that the container has for itself" {
+	program where <<-'HOOK'
+		readlink /proc/self/ns/{net,ipc,uts,mnt} >"$log"
+	HOOK
+	describe where.json where createContainer
+	run_ok crun "${in_image[@]}" --container-unshare=net,ipc,uts readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/mnt
+	[[ $output == "$(<"$log")" ]] || fail "$output is not $(<"$log")"
+}
+
 @test "external hook: stages come in their order, and files of a stage in that of their names" {
 	program note <<-'HOOK'
 		echo "$1 $(jq -r .status)" >>"$log"

@@ -35,6 +35,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -185,7 +186,7 @@ func inContainer(pid int, f func() error) error {
 // run runs the program in the namespaces of the calling thread.
 func (p program) run(state *specs.State) error {
 	if err := trust.Check(p.Hook.Path); err != nil {
-		return p.failed(withHint(err), "")
+		return p.failed(fault.WithHint(withHint(err), theSites), "")
 	}
 	stdin, err := json.Marshal(state)
 	if err != nil {
@@ -213,11 +214,14 @@ func (p program) run(state *specs.State) error {
 	return nil
 }
 
+// theSites is what users can do about a hook that fails.
+const theSites = "the hook is the site's: tell its administrator"
+
 func (p program) hint() string {
 	if p.o.Verbose {
-		return "the hook is the site's: tell its administrator"
+		return theSites
 	}
-	return "the hook is the site's: tell its administrator; --container-verbose shows all that it wrote"
+	return theSites + "; --" + option.Verbose + " shows all that it wrote"
 }
 
 func (p program) failed(err error, output string) error {

@@ -312,7 +312,7 @@ func TestRunFails(t *testing.T) {
 			path := ""
 			told, err := runs(t, tt.script, tt.members, func(p string) { path = p; tt.change(p) }, Options{Verbose: tt.verbose})
 			want := strings.ReplaceAll(tt.err, "%s", path)
-			if err == nil || !strings.HasPrefix(err.Error(), want) || fault.Hint(err) == "" && tt.name != "missing" {
+			if err == nil || !strings.HasPrefix(err.Error(), want) || fault.Hint(err) == "" {
 				t.Errorf("Runtime = %v; want %q and a hint", err, want)
 			}
 			if told != "" {

@@ -6,9 +6,9 @@
 load ../helpers
 
 @test "extern step: it stays on the host while its job runs in a container" {
+	as_user rm -f started
 	run_ok as_user sbatch --parsable --container-image="$BROLGA_TEST_IMAGE" --output=job.out --wrap 'touch started; sleep 30'
 	local job=$output pid
-	as_user rm -f started
 	retry 30 test -e "$user_home/started"
 	pid=$(pgrep --exact --full "slurmstepd: \[$job.extern\]")
 	[[ -n $pid ]] || fail "no extern step"

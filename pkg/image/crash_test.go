@@ -50,13 +50,22 @@ func TestKilled(t *testing.T) {
 	st := s.owned(t)
 	killer := filepath.Join(s.dir, "killer")
 	const moments = 50
+	began := time.Now()
+	if img, err := Get(t.Context(), s.source(4711), r); err != nil {
+		t.Fatal(err)
+	} else {
+		img.Close()
+	}
+	whole(t, st, "not killed")
+	step := time.Since(began) / moments // of a machine that may be fast or busy
 	killed := 0
 	for i := range moments {
-		what := fmt.Sprintf("killed after %d ms", 3*i)
+		moment := time.Duration(i) * step
+		what := fmt.Sprintf("killed after %v", moment)
 		if err := errors.Join(os.RemoveAll(filepath.Join(st.Dir(), "sha256")), os.RemoveAll(filepath.Join(s.dir, "cache/4711"))); err != nil {
 			t.Fatal(err)
 		}
-		script := fmt.Sprintf("#!/bin/bash\n%s \"$@\" &\nsleep 0.%03d\nkill -KILL $! 2>/dev/null\nwait $!\n", s.conf.Client, 3*i)
+		script := fmt.Sprintf("#!/bin/bash\n%s \"$@\" &\nsleep %f\nkill -KILL $! 2>/dev/null\nwait $!\n", s.conf.Client, moment.Seconds())
 		if err := os.WriteFile(killer, []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -165,7 +166,7 @@ func Parse(value string) (Ref, error) {
 
 // parse chooses the grammar.
 func parse(value string) (Ref, error) {
-	for _, kind := range []Kind{OCI, OCIArchive, DockerArchive, Directory} {
+	for _, kind := range prefixed {
 		if rest, ok := strings.CutPrefix(value, string(kind)+":"); ok {
 			return parseLocal(kind, rest)
 		}
@@ -173,8 +174,20 @@ func parse(value string) (Ref, error) {
 	if isPath(value) {
 		return parseLocal(Squashfs, value)
 	}
-	return parseRegistry(strings.TrimPrefix(value, "docker://"))
+	r, err := parseRegistry(strings.TrimPrefix(value, "docker://"))
+	if err != nil {
+		return Ref{}, err
+	}
+	// Written again, it would be a file.
+	if host, _, hasPort := strings.Cut(r.Registry, ":"); hasPort && slices.Contains(prefixed, Kind(host)) {
+		return Ref{}, fault.WithHint(fmt.Errorf("%s: begins the name of a file", host),
+			"name the registry with its domain, or write "+host+": in small letters for a file")
+	}
+	return r, nil
 }
+
+// prefixed are the kinds whose names begin with the kind and a colon.
+var prefixed = []Kind{OCI, OCIArchive, DockerArchive, Directory}
 
 // isPath says whether s can only be meant as the name of a file.
 func isPath(s string) bool {

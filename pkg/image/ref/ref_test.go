@@ -162,7 +162,7 @@ func TestHints(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"ubuntu", "docker://ubuntu:24.04", "127.0.0.1:5000/a/b@" + digest, "u@nvcr.io#a/b:c", "./x.sqsh", "oci:x",
-		"a:b/c:d", "[::1]/x", "A/b", "ubuntu\n", "x:é", "docker://docker://x", "a.b@c.d#e", "dir:/x/../y", "dir:.",
+		"a:b/c:d", "[::1]/x", "A/b", "ubuntu\n", "x:é", "docker://docker://x", "a.b@c.d#e", "dir:/x/../y", "dir:.", "dIr:02/0/8", "docker://oci:5000/x",
 		"oci-archive:x.tar:a:b@" + digest, "docker-archive:x@y:z", "/a@" + digest + "@" + digest, "./..", "../@" + digest,
 	} {
 		f.Add(s)

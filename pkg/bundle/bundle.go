@@ -51,7 +51,7 @@ type Params struct {
 	UserNamespace *os.File
 }
 
-// Bundle is a bundle.
+// Bundle is a bundle whose root file system is mounted.
 type Bundle struct {
 	// Dir holds config.json and the root file system.
 	Dir string
@@ -67,9 +67,8 @@ type Bundle struct {
 	root   *rootfs.Rootfs
 }
 
-// New makes the bundle with an empty root file system. The caller keeps the
-// image open until [Bundle.Mount] has returned.
-func New(p Params) (*Bundle, error) {
+// Create makes the bundle.
+func Create(p Params) (*Bundle, error) {
 	dir := filepath.Join(p.RunDir, "bundle")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
@@ -94,7 +93,11 @@ func New(p Params) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bundle{Dir: dir, Spec: s, params: p, root: root}, writeConfig(dir, s)
+	b := &Bundle{Dir: dir, Spec: s, params: p, root: root}
+	if err := b.mount(); err != nil {
+		return nil, err
+	}
+	return b, writeConfig(dir, s)
 }
 
 // document has the fields of the specification that Brolga sets, in the format
@@ -128,9 +131,8 @@ func writeConfig(dir string, s *specs.Spec) error {
 	return nil
 }
 
-// Mount mounts the root file system. It may run on another thread in the same
-// namespace; copies of the namespace that were made since [New] see it, too.
-func (b *Bundle) Mount() error {
+// mount mounts the root file system.
+func (b *Bundle) mount() error {
 	root, p, s := b.root, b.params, b.Spec
 	err := root.Build()
 	b.Server = root.Server
@@ -182,7 +184,7 @@ func (b *Bundle) ReadAhead() {
 	b.root.ReadAhead(b.params.Request.Command, path)
 }
 
-// Close releases what Mount has opened. The mounts stay until the namespace ends.
+// Close releases what Create has opened. The mounts stay until the namespace ends.
 func (b *Bundle) Close() error { return b.root.Close() }
 
 // mountAll makes the mounts that libcontainer does not. All that cannot be

@@ -126,15 +126,6 @@ func mount(source, target string, site bool, flags ...string) request.Mount {
 	return request.Mount{Mount: option.Mount{Source: source, Target: target, Flags: flags}, Site: site}
 }
 
-// create makes the bundle and mounts it.
-func create(p Params) (*Bundle, error) {
-	b, err := New(p)
-	if err == nil {
-		err = b.Mount()
-	}
-	return b, err
-}
-
 // TestCreate makes a bundle as the helper does and looks at it.
 func TestCreate(t *testing.T) {
 	p := params()
@@ -148,7 +139,7 @@ func TestCreate(t *testing.T) {
 		mount(host, "/data", false, "ro", "noexec"),
 	}
 	err := mountns.Do(nil, func() error {
-		b, err := create(p)
+		b, err := Create(p)
 		if err != nil {
 			return err
 		}
@@ -226,7 +217,7 @@ func TestCreateErrors(t *testing.T) {
 			p := params()
 			p.Image, p.RunDir, p.Request.Script = image, t.TempDir(), ""
 			tt.change(&p)
-			err := mountns.Do(nil, func() error { _, err := create(p); return err })
+			err := mountns.Do(nil, func() error { _, err := Create(p); return err })
 			if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
 				t.Errorf("Create = %v; want %q", err, tt.err)
 			}

@@ -57,8 +57,7 @@ type Container struct {
 	// cannot start another container once that mount is gone.
 	builder *os.File
 
-	handle *libcontainer.Container
-	init   *libcontainer.Process
+	init *libcontainer.Process
 }
 
 // Namespace is an open namespace; Kind is the name it has in /proc/PID/ns.
@@ -87,19 +86,11 @@ func (c *Container) Close() error {
 func Init() {
 	runtime.LockOSThread() // the kernel keeps the signal for each thread
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
-	if !waitAtGate() {
-		os.Exit(1) // the helper says why
-	}
 	libcontainer.Init()
 }
 
 // Start starts the container of a bundle that was made on this thread, which
-// must be in a private mount namespace, mounts its root file system, and runs the
-// hooks.
-//
-// Mounting takes a third of the time, and libcontainer's init needs as long until
-// it looks at the root file system: it is mounted meanwhile, on a thread beside
-// this one, and the init waits at a gate.
+// must be in a private mount namespace, and runs the hooks.
 func Start(b *bundle.Bundle, id string, hooks []hook.Hook) (*Container, error) {
 	// libcontainer warns of what is meant here: no cgroups, and hooks that its
 	// state file cannot hold.
@@ -197,24 +188,17 @@ func others(s *specs.Spec, init *libcontainer.Process) ([]Namespace, error) {
 	return all, nil
 }
 
-// startInit starts the init and mounts the root file system meanwhile.
+// startInit starts the init, and reads ahead meanwhile where a processor has
+// nothing else to do. It only makes the step faster: nobody waits for it.
 func startInit(c *libcontainer.Container, b *bundle.Bundle, builder *os.File) (*Container, error) {
-	g, err := newGate()
-	if err != nil {
+	if coreToSpare() {
+		go func() { _ = mountns.Join(builder, func() error { b.ReadAhead(); return b.Close() }) }()
+	}
+	process := initProcess(b.Spec)
+	if err := c.Start(process); err != nil {
 		return nil, fmt.Errorf("start container: %w", err)
 	}
-	defer g.init.Close()
-	mounted := mountBeside(builder, b, g)
-	process := initProcess(b.Spec, g)
-	startErr := c.Start(process)
-	err = <-mounted // where this failed, the init has failed because of it
-	if err == nil && startErr != nil {
-		err = fmt.Errorf("start container: %w", startErr)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return take(c, process, builder)
+	return take(process, builder)
 }
 
 // keep holds the namespace of a container that could not be started for the life
@@ -223,25 +207,6 @@ func startInit(c *libcontainer.Container, b *bundle.Bundle, builder *os.File) (*
 func keep(namespace *os.File) error {
 	_, err := unix.FcntlInt(namespace.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	return errors.Join(err, namespace.Close())
-}
-
-// mountBeside mounts the root file system on a thread beside the caller's, opens
-// the gate and says so; then it reads ahead, while the init does the rest.
-func mountBeside(namespace *os.File, b *bundle.Bundle, g *gate) <-chan error {
-	done := make(chan error, 2)
-	go func() {
-		defer g.helper.Close() // the init ends if it was not let through
-		done <- mountns.Join(namespace, func() error {
-			defer b.Close()
-			if err := g.openAfter(b.Mount); err != nil {
-				return err
-			}
-			done <- nil
-			b.ReadAhead()
-			return nil
-		})
-	}()
-	return done
 }
 
 // hideCgroups makes the thread's view of the cgroup hierarchies read-only.
@@ -327,7 +292,7 @@ func functionHooks(hooks []hook.Hook, bundle string, failed *error) configs.Hook
 	return list
 }
 
-func initProcess(s *specs.Spec, g *gate) *libcontainer.Process {
+func initProcess(s *specs.Spec) *libcontainer.Process {
 	none := configs.Capabilities{}
 	noNewPrivileges := s.Process.NoNewPrivileges
 	p := &libcontainer.Process{
@@ -340,7 +305,6 @@ func initProcess(s *specs.Spec, g *gate) *libcontainer.Process {
 		Capabilities:    &none,
 		NoNewPrivileges: &noNewPrivileges,
 		LogLevel:        "4", // logrus: info
-		ExtraFiles:      []*os.File{g.init},
 	}
 	if has(s, specs.PIDNamespace) {
 		p.Args, p.Env = []string{spec.Launcher, "reap"}, nil
@@ -362,12 +326,12 @@ func owner(s *specs.Spec) (uid, gid int, groups []int) {
 }
 
 // take opens what remains of the container once its init is gone.
-func take(c *libcontainer.Container, init *libcontainer.Process, builder *os.File) (*Container, error) {
+func take(init *libcontainer.Process, builder *os.File) (*Container, error) {
 	pid, err := init.Pid()
 	if err != nil {
 		return nil, fmt.Errorf("find the container's init: %w", err)
 	}
-	taken := &Container{handle: c, init: init, builder: builder}
+	taken := &Container{init: init, builder: builder}
 	for _, part := range []struct {
 		file  **os.File
 		path  string
@@ -383,16 +347,14 @@ func take(c *libcontainer.Container, init *libcontainer.Process, builder *os.Fil
 	return taken, nil
 }
 
-// End kills the init, which waits for a command it never gets, and forgets the
-// container. It is called on the thread that started it; should the thread end
-// first, the kernel kills the init.
+// End kills the init, which waits for a command it never gets. It is called on
+// the thread that started it; should the thread end first, the kernel kills the
+// init. Nothing else is there to be undone: what libcontainer has noted is on the
+// bundle's tmpfs, and there are no cgroups.
 func (c *Container) End() error {
 	if err := c.init.Signal(unix.SIGKILL); err != nil {
 		return fmt.Errorf("end the container's init: %w", err)
 	}
 	_, _ = c.init.Wait() // its status says that it was killed
-	if err := c.handle.Destroy(); err != nil {
-		return fmt.Errorf("forget the container: %w", err)
-	}
 	return nil
 }

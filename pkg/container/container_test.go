@@ -80,7 +80,7 @@ func start(t *testing.T, image *os.File, writable bool, hooks []hook.Hook, f fun
 	user := identity.User{UID: 4711, GID: 4711, Name: "ada", Home: "/home/ada"}
 	runDir := t.TempDir()
 	return mountns.Do(nil, func() error {
-		b, err := bundle.New(bundle.Params{
+		b, err := bundle.Create(bundle.Params{
 			RunDir: runDir,
 			Request: request.Request{
 				Step: "5.0", UID: user.UID, GID: user.GID, Home: request.HomeNo, TmpfsSize: "16m", Writable: writable,

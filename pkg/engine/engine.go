@@ -160,7 +160,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := bundle.New(bundle.Params{
+	b, err := bundle.Create(bundle.Params{
 		RunDir:     e.Job.Config.RunDir,
 		Request:    step,
 		Image:      img.File,

@@ -18,11 +18,6 @@
 //
 // Nothing undoes the mounts: they end with the namespace.
 //
-// The tmpfs is shared with copies of the namespace (mount_namespaces(7)), so what
-// [Rootfs.Build] mounts there also appears in one that was made since [New].
-// Flags of a mount do not: it is prepared in stage/, which is private, and gets
-// them before it is moved to its place.
-//
 // # Whom it trusts
 //
 // Neither the image nor the user. Sources of the user's mounts are opened with
@@ -97,14 +92,6 @@ func New(p Params) (*Rootfs, error) {
 		if err := os.Mkdir(filepath.Join(p.Dir, name), 0o755); err != nil {
 			return nil, fmt.Errorf("lay out bundle: %w", err)
 		}
-	}
-	stage := filepath.Join(p.Dir, "stage")
-	if err := errors.Join(
-		unix.Mount(stage, stage, "", unix.MS_BIND, ""),
-		unix.Mount("", stage, "", unix.MS_PRIVATE, ""),
-		unix.Mount("", p.Dir, "", unix.MS_SHARED, ""),
-	); err != nil {
-		return nil, fmt.Errorf("lay out bundle: %w", err)
 	}
 	return &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}, nil
 }
@@ -285,26 +272,11 @@ func (r *Rootfs) MakeDirectory(path string) error {
 	return handle.Close()
 }
 
-// MakeReadOnly makes the root file system read-only, but nothing mounted in it:
-// it covers it with itself. It comes last: mount points cannot be made any more.
+// MakeReadOnly makes the root file system read-only, but nothing mounted in it.
+// It comes last: mount points cannot be made any more.
 func (r *Rootfs) MakeReadOnly() error {
-	stage := r.nextStage()
 	const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
-	err := os.Mkdir(stage, 0o755)
-	for _, step := range []struct {
-		source, target string
-		flags          uintptr
-	}{
-		{r.Path, stage, unix.MS_BIND | unix.MS_REC},
-		{"", stage, unix.MS_PRIVATE}, // or the move below would also go into what is moved
-		{"", stage, flags},
-		{stage, r.Path, unix.MS_MOVE},
-	} {
-		if err == nil {
-			err = unix.Mount(step.source, step.target, "", step.flags, "")
-		}
-	}
-	if err != nil {
+	if err := unix.Mount("", r.Path, "", flags, ""); err != nil {
 		return fmt.Errorf("make the root file system read-only: %w", err)
 	}
 	return nil

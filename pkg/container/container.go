@@ -192,13 +192,25 @@ func others(s *specs.Spec, init *libcontainer.Process) ([]Namespace, error) {
 // nothing else to do. It only makes the step faster: nobody waits for it.
 func startInit(c *libcontainer.Container, b *bundle.Bundle, builder *os.File) (*Container, error) {
 	if coreToSpare() {
-		go func() { _ = mountns.Join(builder, func() error { b.ReadAhead(); return b.Close() }) }()
+		readAhead(b)
 	}
 	process := initProcess(b.Spec)
 	if err := c.Start(process); err != nil {
 		return nil, fmt.Errorf("start container: %w", err)
 	}
 	return take(process, builder)
+}
+
+// readAhead reads ahead on a thread beside the caller's.
+func readAhead(b *bundle.Bundle) {
+	namespace, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return
+	}
+	go func() {
+		defer namespace.Close()
+		_ = mountns.Join(namespace, func() error { b.ReadAhead(); return b.Close() })
+	}()
 }
 
 // keep holds the namespace of a container that could not be started for the life

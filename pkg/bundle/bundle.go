@@ -77,7 +77,7 @@ func Create(p Params) (*Bundle, error) {
 	if err := hook.Edit(p.Hooks, s, p.Request); err != nil {
 		return nil, err
 	}
-	root, err := rootfs.New(rootfs.Params{
+	root, err := rootfs.Build(rootfs.Params{
 		Dir:        dir,
 		Lock:       filepath.Join(p.RunDir, "loop.lock"),
 		Image:      p.Image,
@@ -93,9 +93,9 @@ func Create(p Params) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{Dir: dir, Spec: s, params: p, root: root}
+	b := &Bundle{Dir: dir, Spec: s, Server: root.Server, params: p, root: root}
 	if err := b.mount(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, writeConfig(dir, s)
 }
@@ -131,14 +131,9 @@ func writeConfig(dir string, s *specs.Spec) error {
 	return nil
 }
 
-// mount mounts the root file system.
-func (b *Bundle) mount() error {
+// mount completes the root file system.
+func (b *Bundle) mount() (err error) {
 	root, p, s := b.root, b.params, b.Spec
-	err := root.Build()
-	b.Server = root.Server
-	if err != nil {
-		return err
-	}
 	if p.ImageConfig.Digest == "" {
 		p.Passwd, p.Group = root.ReadFile("/etc/passwd"), root.ReadFile("/etc/group")
 	}

@@ -188,12 +188,9 @@ func others(s *specs.Spec, init *libcontainer.Process) ([]Namespace, error) {
 	return all, nil
 }
 
-// startInit starts the init, and reads ahead meanwhile where a processor has
-// nothing else to do. It only makes the step faster: nobody waits for it.
+// startInit starts the init, and reads ahead meanwhile.
 func startInit(c *libcontainer.Container, b *bundle.Bundle, builder *os.File) (*Container, error) {
-	if coreToSpare() {
-		readAhead(b)
-	}
+	readAhead(b)
 	process := initProcess(b.Spec)
 	if err := c.Start(process); err != nil {
 		return nil, fmt.Errorf("start container: %w", err)
@@ -201,15 +198,23 @@ func startInit(c *libcontainer.Container, b *bundle.Bundle, builder *os.File) (*
 	return take(process, builder)
 }
 
-// readAhead reads ahead on a thread beside the caller's.
+// readAhead reads ahead on a thread beside the caller's, where a processor has
+// nothing else to do. It only makes the step faster: nobody waits for it. The
+// bundle is closed then.
 func readAhead(b *bundle.Bundle) {
+	if !coreToSpare() {
+		b.Close()
+		return
+	}
 	namespace, err := os.Open("/proc/thread-self/ns/mnt")
 	if err != nil {
+		b.Close()
 		return
 	}
 	go func() {
 		defer namespace.Close()
-		_ = mountns.Join(namespace, func() error { b.ReadAhead(); return b.Close() })
+		defer b.Close()
+		_ = mountns.Join(namespace, func() error { b.ReadAhead(); return nil })
 	}()
 }
 

@@ -31,7 +31,7 @@ func buildAs(t *testing.T, p Params, f func(r *Rootfs) error) error {
 			}
 			defer p.Image.Close()
 		}
-		r, err := build(p)
+		r, err := Build(p)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@
 //
 // # Layout
 //
-// [New] covers a directory with a tmpfs, which holds:
+// [Build] covers a directory with a tmpfs, which holds:
 //
 //	lower/   the image, read-only: squashfs on a loop device or in FUSE, or a
 //	         directory of the host
@@ -82,8 +82,8 @@ type Rootfs struct {
 	made   int      // number of mounts and files prepared so far
 }
 
-// New mounts the tmpfs and lays it out.
-func New(p Params) (*Rootfs, error) {
+// Build mounts the tmpfs, which it lays out, the image and the overlay.
+func Build(p Params) (*Rootfs, error) {
 	options := "mode=0755,size=" + p.TmpfsSize
 	if err := unix.Mount("brolga", p.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return nil, fmt.Errorf("mount tmpfs (size=%s): %w", p.TmpfsSize, err)
@@ -93,11 +93,12 @@ func New(p Params) (*Rootfs, error) {
 			return nil, fmt.Errorf("lay out bundle: %w", err)
 		}
 	}
-	return &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}, nil
+	r := &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}
+	return r, r.mountRoot()
 }
 
-// Build mounts the image and the overlay.
-func (r *Rootfs) Build() error {
+// mountRoot mounts the image and the overlay.
+func (r *Rootfs) mountRoot() error {
 	if err := r.mountLower(); err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func inRootfs(t *testing.T, image *os.File, f func(r *Rootfs) error) {
 
 func buildAndRun(image *os.File, dir, lock string, f func(r *Rootfs) error) error {
 	return mountns.Do(nil, func() error {
-		r, err := build(Params{Dir: dir, Lock: lock, Image: image, TmpfsSize: "16m", User: ada})
+		r, err := Build(Params{Dir: dir, Lock: lock, Image: image, TmpfsSize: "16m", User: ada})
 		if err != nil {
 			return err
 		}
@@ -202,15 +202,6 @@ func expectContent(path, want string) error {
 		err = fmt.Errorf("%s holds %q; want %q", path, got, want)
 	}
 	return err
-}
-
-// build mounts a root file system.
-func build(p Params) (*Rootfs, error) {
-	r, err := New(p)
-	if err == nil {
-		err = r.Build()
-	}
-	return r, err
 }
 
 func TestBuild(t *testing.T) {
@@ -272,7 +263,7 @@ func TestBuildErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.p.Dir, tt.p.Lock = t.TempDir(), filepath.Join(t.TempDir(), "lock")
-			err := mountns.Do(nil, func() error { _, err := build(tt.p); return err })
+			err := mountns.Do(nil, func() error { _, err := Build(tt.p); return err })
 			if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
 				t.Errorf("Build = %v; want %q", err, tt.err)
 			}

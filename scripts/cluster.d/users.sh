@@ -1,12 +1,18 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The user who runs the test jobs and the one who owns the image store. The
-# machine's clusters share them: they go with the last cluster, and only if a
-# cluster made them.
+# The user who runs a cluster's test jobs, who has a home of its own, and what
+# the clusters of a machine share: the owner of the image stores and groups.
+# They go with the last cluster, and only if a cluster made them.
 # Sourced by scripts/cluster.
 
 make_users() {
+	locked make_shared_users
+	locked make_test_user
+	chmod 0700 "$(home_of "$test_user")"
+}
+
+make_shared_users() {
 	local group made=$registry_of_clusters/made
 	mkdir -p "$registry_of_clusters"
 	printf '%s\n' "$dir" >"$registry_of_clusters/$(cluster_id).dir"
@@ -15,12 +21,6 @@ make_users() {
 		groupadd "$group"
 		printf 'group %s\n' "$group" >>"$made"
 	done
-	if ! getent passwd "$test_user" >/dev/null; then
-		useradd --user-group --create-home --shell /bin/bash \
-			--groups brolgagrp1,brolgagrp2,brolgagrp3 "$test_user"
-		printf 'user %s\n' "$test_user" >>"$made"
-	fi
-	chmod 0700 "$(home_of "$test_user")"
 	if ! getent passwd brolga >/dev/null; then
 		useradd --system --user-group --no-create-home --home-dir /nonexistent \
 			--shell /usr/sbin/nologin brolga
@@ -28,11 +28,37 @@ make_users() {
 	fi
 }
 
+make_test_user() {
+	! getent passwd "$test_user" >/dev/null || return 0
+	useradd --user-group --create-home --shell /bin/bash \
+		--groups brolgagrp1,brolgagrp2,brolgagrp3 "$test_user"
+}
+
+# locked COMMAND...: clusters that start or end at the same time take turns.
+locked() {
+	(
+		flock 9
+		"$@"
+	) 9<"${registry_of_clusters%/*}"
+}
+
 home_of() { getent passwd "$1" | cut -d: -f6; }
 
 cluster_id() { printf '%s' "$dir" | sha256sum | cut -c1-16; }
 
+name_of_test_user() { printf 'brolga-%s' "$(cluster_id | cut -c1-8)"; }
+
 remove_users() {
+	locked remove_test_user
+	locked remove_shared_users
+}
+
+remove_test_user() {
+	! getent passwd "$test_user" >/dev/null || userdel --remove "$test_user" 2>/dev/null ||
+		say "user $test_user stays"
+}
+
+remove_shared_users() {
 	local kind name
 	rm -f "$registry_of_clusters/$(cluster_id).dir"
 	! compgen -G "$registry_of_clusters/*.dir" >/dev/null || return 0

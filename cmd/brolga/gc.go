@@ -76,11 +76,7 @@ func parseAge(text string) (time.Duration, error) {
 }
 
 func collectCache(ctx context.Context, conf config.Config, limits expire.Limits, tell func(expire.Removed)) error {
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return err
-	}
-	l, err := layout.Open(dir)
+	l, err := openCache(conf)
 	if errors.Is(err, layout.ErrNotFound) {
 		return nil
 	}

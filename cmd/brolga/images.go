@@ -128,11 +128,7 @@ func listCache(conf config.Config) ([]listed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find out who calls: %w", err)
 	}
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return nil, err
-	}
-	l, err := layout.Open(dir)
+	l, err := openCache(conf)
 	if errors.Is(err, layout.ErrNotFound) {
 		return all, nil
 	}

@@ -125,11 +125,7 @@ func inspectStored(conf config.Config, match func(string, string) bool) (inspect
 }
 
 func inspectCached(conf config.Config, match func(string, string) bool) (inspected, error) {
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return inspected{}, err
-	}
-	l, err := layout.Open(dir)
+	l, err := openCache(conf)
 	if err != nil {
 		return inspected{}, err
 	}

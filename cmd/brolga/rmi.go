@@ -98,11 +98,7 @@ func removeCached(ctx context.Context, conf config.Config, name string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return err
-	}
-	l, err := layout.Open(dir)
+	l, err := openCache(conf)
 	if err != nil {
 		return err
 	}

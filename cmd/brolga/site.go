@@ -15,6 +15,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
@@ -61,6 +62,16 @@ func cacheDir(c config.Config) (string, error) {
 		return "", fmt.Errorf("find out who calls: %w", err)
 	}
 	return c.UserCache(u.Username, os.Getuid(), u.HomeDir), nil
+}
+
+// openCache opens the image cache of the user who calls. One that does not exist
+// is an error that wraps [layout.ErrNotFound].
+func openCache(c config.Config) (*layout.Layout, error) {
+	dir, err := cacheDir(c)
+	if err != nil {
+		return nil, err
+	}
+	return layout.Open(dir)
 }
 
 // storeOwner returns the user that the stores belong to.

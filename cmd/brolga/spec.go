@@ -73,11 +73,7 @@ func imageConfig(conf config.Config, r request.Request) (spec.Image, map[string]
 	if r.Image.Digest == "" { // a file or directory, which is used as it is
 		return spec.Image{}, nil, nil
 	}
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return spec.Image{}, nil, err
-	}
-	l, err := layout.Open(dir)
+	l, err := openCache(conf)
 	if err != nil {
 		return spec.Image{}, nil, err
 	}

@@ -108,11 +108,7 @@ func (r *verified) err() error {
 }
 
 func verifyCache(ctx context.Context, conf config.Config, match func(string, string) bool, result *verified) error {
-	dir, err := cacheDir(conf)
-	if err != nil {
-		return err
-	}
-	l, err := layout.Open(dir)
+	l, err := openCache(conf)
 	if errors.Is(err, layout.ErrNotFound) {
 		return nil
 	}

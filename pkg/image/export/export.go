@@ -102,7 +102,7 @@ func (i Image) blob(ctx context.Context, d layout.Descriptor, put func(string, i
 	}
 	defer f.Close()
 	sum := sha256.New()
-	r := io.TeeReader(contextReader{ctx, io.LimitReader(f, d.Size+1)}, sum)
+	r := io.TeeReader(layout.Stoppable(ctx, io.LimitReader(f, d.Size+1)), sum)
 	if err := put("blobs/sha256/"+strings.TrimPrefix(d.Digest, "sha256:"), d.Size, r); err != nil && !errors.Is(err, tar.ErrWriteTooLong) {
 		return err
 	}
@@ -110,17 +110,4 @@ func (i Image) blob(ctx context.Context, d layout.Descriptor, put func(string, i
 		return fault.WithHint(fmt.Errorf("blob %s is damaged in the cache", d.Digest), `"brolga verify --repair" fetches it again`)
 	}
 	return nil
-}
-
-// contextReader stops when the context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(b []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.r.Read(b)
 }

@@ -315,3 +315,18 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+// Stoppable returns what r reads, until the context ends.
+func Stoppable(ctx context.Context, r io.Reader) io.Reader { return stoppable{ctx, r} }
+
+type stoppable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s stoppable) Read(b []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	return s.r.Read(b)
+}

@@ -126,7 +126,7 @@ func (a *archive) walk(ctx context.Context, f func(index int, hdr *tar.Header, r
 		if err != nil {
 			return fmt.Errorf("read archive: %w", err)
 		}
-		if err := f(index, hdr, reader{ctx, tr}); err == io.EOF {
+		if err := f(index, hdr, layout.Stoppable(ctx, tr)); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
@@ -146,7 +146,7 @@ func decompress(ctx context.Context, f *os.File) (r io.Reader, done func(), err 
 	if _, err := raw.ReadAt(magic, 0); err != nil && err != io.EOF {
 		return nil, nil, err
 	}
-	in := bufio.NewReaderSize(reader{ctx, raw}, 1<<20)
+	in := bufio.NewReaderSize(layout.Stoppable(ctx, raw), 1<<20)
 	switch {
 	case bytes.HasPrefix(magic, []byte(gzipMagic)):
 		zr, err := gzip.NewReader(in)

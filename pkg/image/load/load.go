@@ -221,7 +221,7 @@ var errNoImage = fault.WithHint(errors.New("the archive has no image"),
 // squashfs loads a squashfs, whose content is not looked at.
 func (w *loader) squashfs(ctx context.Context, f *os.File) (image, error) {
 	sum := sha256.New()
-	size, err := io.Copy(sum, reader{ctx, f})
+	size, err := io.Copy(sum, layout.Stoppable(ctx, f))
 	if err != nil {
 		return image{}, err
 	}
@@ -239,7 +239,7 @@ func (w *loader) squashfs(ctx context.Context, f *os.File) (image, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return image{}, err
 	}
-	_, err = w.layout.Receive(reader{ctx, f}, layer.Digest)
+	_, err = w.layout.Receive(layout.Stoppable(ctx, f), layer.Digest)
 	return img, err
 }
 
@@ -293,19 +293,6 @@ func explain(err error, o Options) error {
 		return errors.New("the file ends in the middle: it was not copied or written as a whole")
 	}
 	return err
-}
-
-// reader stops when the context ends.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r reader) Read(b []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.r.Read(b)
 }
 
 // list joins names for a message, some of them if there are many.

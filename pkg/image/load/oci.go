@@ -269,7 +269,7 @@ func (dir directory) each(ctx context.Context, names []string, take func(string,
 		if err != nil {
 			return err
 		}
-		err = take(name, reader{ctx, f})
+		err = take(name, layout.Stoppable(ctx, f))
 		f.Close()
 		if err != nil {
 			return err

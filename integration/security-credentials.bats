@@ -8,7 +8,7 @@ load helpers
 load lifecycle
 load registry
 
-other=brolgaother
+other=$BROLGA_TEST_USER-other
 setup_file() {
 	useradd --create-home --shell /bin/bash "$other"
 	password=$(openssl rand -hex 16) # that nothing else on this machine knows

@@ -7,7 +7,7 @@
 load helpers
 load lifecycle
 
-other=brolgaother
+other=$BROLGA_TEST_USER-other
 
 setup_file() { useradd --create-home --shell /bin/bash "$other"; }
 

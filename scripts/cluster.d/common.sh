@@ -4,7 +4,8 @@
 # Messages, the state directory, free ports, and the list of daemons.
 # Sourced by scripts/cluster, which sets $dir and $here.
 
-# Clusters side by side share the machine's users; see users.sh.
+# Clusters side by side share some of the machine's users (see users.sh) and its
+# ports.
 registry_of_clusters=/run/brolga-clusters
 
 say() { printf 'cluster: %s\n' "$*"; }
@@ -43,13 +44,20 @@ make_state_dir() {
 }
 
 # first_free_port COUNT: the first of COUNT ports in a row nobody listens on,
-# below the range the kernel hands out to srun and friends.
-first_free_port() {
+# below the range the kernel hands out to srun and friends, and no other cluster
+# was given; a cluster that starts listens on its own only later.
+first_free_port() { locked reserve_ports "$1"; }
+
+reserve_ports() {
 	local count=$1 try first used
-	used=$(ss -Hltn | awk '{sub(/.*:/, "", $4); print $4}')
+	used=$(
+		ss -Hltn | awk '{sub(/.*:/, "", $4); print $4}'
+		cat "$registry_of_clusters"/*.ports 2>/dev/null || true
+	)
 	for ((try = 0; try < 100; try++)); do
 		first=$((20000 + (RANDOM % 110) * 100))
-		! awk -v a="$first" -v b="$((first + count))" '$1 >= a && $1 < b {hit = 1} END {exit !hit}' <<<"$used" || continue
+		! awk -v a="$first" '$1 >= a && $1 < a + 100 {hit = 1} END {exit !hit}' <<<"$used" || continue
+		seq "$first" $((first + count - 1)) >>"$registry_of_clusters/$(cluster_id).ports"
 		printf '%s\n' "$first"
 		return
 	done

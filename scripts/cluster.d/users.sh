@@ -60,7 +60,7 @@ remove_test_user() {
 
 remove_shared_users() {
 	local kind name
-	rm -f "$registry_of_clusters/$(cluster_id).dir"
+	rm -f "$registry_of_clusters/$(cluster_id)".{dir,ports}
 	! compgen -G "$registry_of_clusters/*.dir" >/dev/null || return 0
 	[[ -f $registry_of_clusters/made ]] || return 0
 	while read -r kind name; do

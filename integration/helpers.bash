@@ -99,7 +99,8 @@ leftovers() {
 		[[ $(readlink "$file") != "$BROLGA_CLUSTER_DIR"/prefix/* ]] ||
 			printf 'process %s: %s\n' "$file" "$(tr '\0' ' ' <"${file%exe}cmdline")"
 	done 2>/dev/null
-	find "$BROLGA_CLUSTER_DIR/run" -mindepth 1 ! -type d ! -name '*.lock' -printf 'file %p\n'
+	# What hooks remember of images is meant to stay.
+	find "$BROLGA_CLUSTER_DIR/run" -mindepth 1 ! -type d ! -name '*.lock' ! -path '*/run/found/*' -printf 'file %p\n'
 }
 
 registry_requests() {

@@ -100,7 +100,7 @@ inode() { stat -Lc %i "$BATS_FILE_TMPDIR/$1/libmpich.so.12"; }
 	run_ok crun "${all_ranks[@]}" "$from" --container-mpi=old ./mpi_library
 	expect_ranks 3.4.1 "$(inode old)"
 	expect_line "brolga: warning: MPI old uses the host's libmpich.so.12.1.10 for the image's libmpich.so.12.2.2: the host's is older and may lack what the program needs"
-	(($(grep -c 'brolga: ' <<<"$output") == 4)) || fail "not one warning for each node: $output"
+	(($(grep -c 'brolga: warning: ' <<<"$output") == 4)) || fail "not one warning for each node: $output"
 	run_ok crun "${all_ranks[@]}" "$from" ./mpi_library
 	expect_ranks 4.0.2 '[0-9]+'
 	refute_match " $(inode same) |brolga:"
@@ -242,6 +242,44 @@ verdict() {
 	run_ok crun "$from" --container-mpi=same sh -c "$what"
 	expect_line " "
 	refute_match '^libx-fi.so$'
+}
+
+@test "mpi: what is known of an image from an earlier step counts until the host or the site changes" {
+	local host=$BATS_FILE_TMPDIR/host known='brolga: hook mpi: known from an earlier step'
+	mkdir -p "$host"
+	offer_host() {
+		site_config "[[mpi]]
+			name = 'host'
+			libraries = ['$host/libmpich.so.12', '$host/libmpichfort.so.12', '$host/libmpichcxx.so.12']
+			check = '$1'"
+	}
+	# decides NAME KNOWN: the next step has the library of NAME, and has or has not
+	# looked at the image.
+	decides() {
+		run_ok crun -w n1 --mpi=pmi2 "$from" --container-mpi=host --container-verbose ./mpi_library
+		expect_match "^rank 0 of 1 sum 0: MPICH Version:[[:space:]]+[0-9.]+: $(inode "$1") /"
+		if [[ $2 == known ]]; then expect_line "$known"; else refute_match "$known"; fi
+	}
+	in_image old
+	ln -sf "$BATS_FILE_TMPDIR"/old/libmpich*.so.12 "$host"
+	offer_host major
+	decides old new
+	decides old known
+	ln -sf "$BATS_FILE_TMPDIR"/same/libmpich*.so.12 "$host"
+	decides same new
+	decides same known
+	touch "$host/../same/libmpich.so.12"
+	decides same new
+	offer_host strict
+	run_fails crun -w n1 --mpi=pmi2 "$from" --container-mpi=host true
+	expect_match 'the site wants them to be the same'
+	offer_host major
+	decides same known
+	in_image same
+	decides same new
+	chmod o+w "$BROLGA_CLUSTER_DIR"/run/found/*
+	decides same new
+	expect_no_leftovers
 }
 
 @test "mpi: an image leads nowhere, whatever it calls its libraries" {

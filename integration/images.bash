@@ -30,12 +30,13 @@ push_image() {
 
 last_job() { squeue --noheader --states=all --format=%A | sort -n | tail -n1; }
 
-# site_config TEXT: the site's configuration gets these lines too, until
-# restore_site_config, which teardown calls.
+# site_config TEXT: the site's configuration gets these lines too, in place of its
+# own for the same key, until restore_site_config, which teardown calls.
 site_config() {
 	local config=$BROLGA_CLUSTER_DIR/etc/brolga.toml
 	[[ -e $BATS_TEST_TMPDIR/brolga.toml ]] || cp -p "$config" "$BATS_TEST_TMPDIR/brolga.toml"
-	printf '%s\n' "$1" | cat "$BATS_TEST_TMPDIR/brolga.toml" - >"$config"
+	awk -F ' *= *' 'NR == FNR {own[$1]; next} !($1 in own)' <(printf '%s\n' "$1") "$BATS_TEST_TMPDIR/brolga.toml" >"$config"
+	printf '%s\n' "$1" >>"$config"
 }
 
 restore_site_config() {

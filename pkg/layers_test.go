@@ -22,13 +22,13 @@ const module = "github.com/brolga-hpc/brolga"
 // this test until someone decides where it belongs.
 var layers = [][]string{
 	{"fault", "wire", "trust", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire"},
-	{"policy"},
+	{"policy", "hook/memory"},
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "image/layout", "image/source"},
 	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
-	{"bundle", "hook/external"},
+	{"bundle", "hook/external", "hook/replace"},
 	{"container"},
 	{"task"},
 	{"engine"},

@@ -19,7 +19,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/request"
@@ -143,7 +145,7 @@ func (b *Bundle) mount() (err error) {
 	// Before anything of the host is mounted: there nothing may be made. What
 	// cannot be made, the plan tells of where it matters.
 	_ = root.MakeDirectory(s.Process.Cwd)
-	if b.Found, err = hook.Inspect(p.Hooks, root, s, p.Request); err != nil {
+	if b.Found, err = hook.Inspect(p.Hooks, root, s, p.Request, known(p)); err != nil {
 		return err
 	}
 	if err := root.MountDev(slices.Concat(p.Request.Devices, b.Found.Devices), p.Request.Unshares("ipc")); err != nil {
@@ -159,6 +161,11 @@ func (b *Bundle) mount() (err error) {
 		return root.MakeReadOnly()
 	}
 	return nil
+}
+
+// known is what hooks found in the image before.
+func known(p Params) hook.Known {
+	return hook.Known{Memory: memory.At(filepath.Join(p.RunDir, "found")), Image: p.ImageConfig.Digest, Version: config.Version}
 }
 
 // Process returns the container's process with what hooks have found.

@@ -13,17 +13,14 @@
 //
 // An [Inspector] has one in between, for what depends on the files of the image:
 // they can be looked at, and covered with files of the host, before anything else
-// of the host is mounted. It is given [Image], which lets nothing lead out of the
-// image.
+// of the host is mounted (inspect.go).
 //
 // Programs that others wrote as OCI hooks are hooks, too: package external.
 package hook
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -52,59 +49,6 @@ type Hook interface {
 type Starter interface {
 	Hook
 	Started(state *specs.State) error
-}
-
-// Inspector is a hook that looks at the image's files.
-type Inspector interface {
-	Hook
-	// Inspect runs in the helper, as root on the host, and says what the
-	// container gets besides. It changes nothing before it knows all that it
-	// changes.
-	Inspect(image Image, spec *specs.Spec, r request.Request) (Found, error)
-}
-
-// Image is the image's root file system, mounted, and nothing in it.
-type Image interface {
-	// OpenFile opens a regular file by an absolute path, as the user, and returns
-	// the path that links lead to, inside the image.
-	OpenFile(path string) (file *os.File, resolved string, err error)
-	// Cover shows a file of the host, read-only, in place of an open one.
-	Cover(file *os.File, source string) error
-	// Add shows a file of the host, read-only, at a path that the image lacks.
-	Add(source, target string) error
-}
-
-// Found is what a container gets because of what is in the image.
-type Found struct {
-	// Mounts come before those of the specification; Devices are patterns of the
-	// host's device files; Env wins over the image's.
-	Mounts  []specs.Mount
-	Devices []string
-	Env     []string
-	// Warnings are told to the user, Notes if the user wants to hear more.
-	Warnings, Notes []string
-}
-
-// Inspect lets each hook that wants to look at the image.
-func Inspect(hooks []Hook, image Image, spec *specs.Spec, r request.Request) (Found, error) {
-	var all Found
-	var errs []error
-	for _, h := range hooks {
-		inspector, ok := h.(Inspector)
-		if !ok {
-			continue
-		}
-		found, err := inspector.Inspect(image, spec, r)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("hook %s: %w", h.Name(), err))
-		}
-		all.Mounts = append(all.Mounts, found.Mounts...)
-		all.Devices = append(all.Devices, found.Devices...)
-		all.Env = append(all.Env, found.Env...)
-		all.Warnings = append(all.Warnings, found.Warnings...)
-		all.Notes = append(all.Notes, found.Notes...)
-	}
-	return all, errors.Join(errs...)
 }
 
 // Description is a hook in words: "batch steps", "mounts the directory of ...".

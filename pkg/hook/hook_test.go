@@ -78,7 +78,9 @@ type inspector struct {
 	found Found
 }
 
-func (i inspector) Inspect(Image, *specs.Spec, request.Request) (Found, error) { return i.found, i.err }
+func (i inspector) Inspect(*Image, *specs.Spec, request.Request) (Found, error) {
+	return i.found, i.err
+}
 
 func TestInspect(t *testing.T) {
 	cause := errors.New("no such thing")
@@ -87,12 +89,12 @@ func TestInspect(t *testing.T) {
 		fake{name: "b", err: cause},
 		inspector{fake{name: "c"}, Found{Env: []string{"A=2"}, Notes: []string{"n"}, Mounts: []specs.Mount{{Source: "/m"}}}},
 	}
-	got, err := Inspect(hooks, nil, nil, request.Request{})
+	got, err := Inspect(hooks, nil, nil, request.Request{}, Known{})
 	want := Found{Env: []string{"A=1", "A=2"}, Warnings: []string{"w"}, Notes: []string{"n"}, Devices: []string{"/dev/a"}, Mounts: []specs.Mount{{Source: "/m"}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Inspect = %+v, %v; want %+v", got, err, want)
 	}
-	_, err = Inspect(append(hooks, inspector{fake{name: "d", err: cause}, Found{}}), nil, nil, request.Request{})
+	_, err = Inspect(append(hooks, inspector{fake{name: "d", err: cause}, Found{}}), nil, nil, request.Request{}, Known{})
 	if !errors.Is(err, cause) || !strings.HasPrefix(err.Error(), "hook d: ") {
 		t.Errorf("Inspect = %v; want the hook's name and error", err)
 	}

@@ -31,5 +31,6 @@ write_site_config() {
 	cat >"$dir/etc/brolga.toml" <<-TOML
 		store = "$dir/store"
 		run_dir = "$dir/run"
+		hooks.directories = ["$dir/etc/hooks.d"]
 	TOML
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package mpi
+package replace
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,51 +16,73 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/library"
 )
 
-// lib is a library of the host or the image.
-type lib struct {
+// Library is a library of the host or the image.
+type Library struct {
 	library.Name
-	// Object is what the file says; of the image's, see [image.defines].
+	// Object is what the file says; of the image's, see [Image.Defines].
 	library.Object
-	// path is the file, links resolved; of the image's, inside the image.
-	path string
+	// Path is the file, links resolved; of the image's, inside the image.
+	Path string
 	// file is the image's, open.
 	file *os.File
+	// by is the host's that an earlier hook shows in its place.
+	by *Library
+	// Purpose is what one of the host is for, see [Purposes].
+	Purpose string
 }
 
 // String names the library as exactly as it is known.
-func (l *lib) String() string {
+func (l *Library) String() string {
 	if len(l.Version) == 0 {
 		return l.Base + ".so"
 	}
 	return l.Base + ".so." + l.Version.String()
 }
 
-func (l *lib) purpose() string { return purposeOf(l.Base) }
-
-// soname is the name that programs ask for.
-func (l *lib) soname() string {
+// Asked is the name that programs ask for.
+func (l *Library) Asked() string {
 	if l.Soname != "" {
 		return l.Soname
 	}
-	return filepath.Base(l.path)
+	return filepath.Base(l.Path)
 }
 
-// host finds libraries of the host.
-type host struct {
-	cache []library.Entry
+// Host finds libraries of the host.
+type Host struct {
+	purposes Purposes
+	cache    []library.Entry
 	// opened has what was found, by path.
-	opened map[string]*lib
+	opened map[string]*Library
+	// looked has the paths that were looked at.
+	looked map[string]memory.File
 }
 
-// all finds the libraries that the site names. All that are missing are reported.
-func (h *host) all(names []string) ([]*lib, error) {
-	var all []*lib
+func newHost(purposes Purposes) *Host {
+	return &Host{purposes: purposes, opened: map[string]*Library{}, looked: map[string]memory.File{}}
+}
+
+// Looked returns the files that were looked at, as they were.
+func (h *Host) Looked() []memory.File {
+	return slices.SortedFunc(maps.Values(h.looked), func(a, b memory.File) int { return strings.Compare(a.Path, b.Path) })
+}
+
+// look must come before a file is read.
+func (h *Host) look(path string) {
+	if _, known := h.looked[path]; !known {
+		h.looked[path] = memory.Look([]string{path})[0]
+	}
+}
+
+// All finds the libraries that the site names. All that are missing are reported.
+func (h *Host) All(names []string) ([]*Library, error) {
+	var all []*Library
 	var errs []error
 	for _, name := range names {
-		l, err := h.named(name)
+		l, err := h.Named(name)
 		errs = append(errs, err)
 		all = append(all, l)
 	}
@@ -67,19 +90,20 @@ func (h *host) all(names []string) ([]*lib, error) {
 }
 
 // near finds what a library needs: beside it, or as the loader does.
-func (h *host) near(name string, other *lib) (*lib, error) {
-	if l, err := h.open(filepath.Join(filepath.Dir(other.path), name)); err == nil {
+func (h *Host) near(name string, other *Library) (*Library, error) {
+	if l, err := h.open(filepath.Join(filepath.Dir(other.Path), name)); err == nil {
 		return l, nil
 	}
-	return h.named(name)
+	return h.Named(name)
 }
 
-// named finds a library by its path, or its name in the loader's cache.
-func (h *host) named(name string) (*lib, error) {
+// Named finds a library by its path, or its name in the loader's cache.
+func (h *Host) Named(name string) (*Library, error) {
 	if strings.Contains(name, "/") {
 		return h.open(name)
 	}
 	if h.cache == nil {
+		h.look(library.CachePath)
 		text, err := os.ReadFile(library.CachePath)
 		if err == nil {
 			h.cache, err = library.ParseCache(text)
@@ -99,7 +123,8 @@ func (h *host) named(name string) (*lib, error) {
 	return nil, fmt.Errorf("find %s on this node: it is not in %s", name, library.CachePath)
 }
 
-func (h *host) open(path string) (*lib, error) {
+func (h *Host) open(path string) (*Library, error) {
+	h.look(path)
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host's library: %w", err)
@@ -107,6 +132,7 @@ func (h *host) open(path string) (*lib, error) {
 	if l := h.opened[resolved]; l != nil {
 		return l, nil
 	}
+	h.look(resolved)
 	f, err := os.Open(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("open the host's library: %w", err)
@@ -116,28 +142,27 @@ func (h *host) open(path string) (*lib, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the host's library %s: %w", path, err)
 	}
-	name, ok := identify(filepath.Base(path), object.Soname, filepath.Base(resolved))
+	name, ok := h.purposes.Identify(filepath.Base(path), object.Soname, filepath.Base(resolved))
 	if !ok {
 		return nil, fmt.Errorf("read the host's library %s: its name is not that of a library", path)
 	}
-	l := &lib{Name: name, Object: object, path: resolved}
-	if h.opened == nil {
-		h.opened = map[string]*lib{}
-	}
+	l := &Library{Name: name, Object: object, Path: resolved, Purpose: h.purposes.Of(name.Base)}
 	h.opened[resolved] = l
 	return l, nil
 }
 
-// image finds libraries of the image.
-type image struct {
-	files hook.Image
+// Image finds libraries of the image.
+type Image struct {
+	files    *hook.Image
+	host     *Host
+	purposes Purposes
 	// directories come before the cache, usual ones after it.
 	directories []string
 	cache       []library.Entry
 	// opened has the libraries that were found, tried the paths that were looked
 	// at; err says that they were too many.
-	opened map[inode]*lib
-	tried  map[string]*lib
+	opened map[inode]*Library
+	tried  map[string]*Library
 	err    error
 }
 
@@ -153,13 +178,9 @@ func usual() []string {
 	return []string{"/lib/" + triplet, "/usr/lib/" + triplet, "/lib64", "/usr/lib64", "/lib", "/usr/lib"}
 }
 
-func openImage(files hook.Image, env []string) *image {
-	i := &image{files: files, opened: map[inode]*lib{}, tried: map[string]*lib{}}
-	for _, variable := range env {
-		if value, ok := strings.CutPrefix(variable, "LD_LIBRARY_PATH="); ok {
-			i.directories = strings.FieldsFunc(value, func(r rune) bool { return r == ':' || r == ';' })
-		}
-	}
+func openImage(files *hook.Image, host *Host, env []string) *Image {
+	i := &Image{files: files, host: host, purposes: host.purposes, opened: map[inode]*Library{}, tried: map[string]*Library{}}
+	i.directories = strings.FieldsFunc(SearchPath(env), func(r rune) bool { return r == ':' || r == ';' })
 	f, _, err := files.OpenFile(library.CachePath)
 	if err != nil {
 		return i // an image without a cache has the usual directories
@@ -171,36 +192,49 @@ func openImage(files hook.Image, env []string) *image {
 	return i
 }
 
-func (i *image) close() {
+// SearchPath returns the image's LD_LIBRARY_PATH.
+func SearchPath(env []string) (path string) {
+	for _, variable := range env {
+		if value, ok := strings.CutPrefix(variable, "LD_LIBRARY_PATH="); ok {
+			path = value
+		}
+	}
+	return path
+}
+
+// Err tells whether the image has more libraries than are looked at.
+func (i *Image) Err() error { return i.err }
+
+func (i *Image) close() {
 	for _, l := range i.opened {
 		l.file.Close()
 	}
 }
 
-// withPurpose returns the libraries of the image with the purpose of one of the
+// WithPurpose returns the libraries of the image with the purpose of one of the
 // host's.
-func (i *image) withPurpose(h *lib) []*lib {
-	purpose := h.purpose()
-	var all []*lib
+func (i *Image) WithPurpose(h *Library) []*Library {
+	purpose := h.Purpose
+	var all []*Library
 	for _, entry := range i.cache {
-		if name, ok := library.ParseName(entry.Name); ok && purposeOf(name.Base) == purpose {
+		if name, ok := library.ParseName(entry.Name); ok && i.purposes.Of(name.Base) == purpose {
 			all = appendNew(all, i.open(entry.Path, entry.Name))
 		}
 	}
 	if len(all) > 0 && len(i.directories) == 0 {
 		return all
 	}
-	names := purposes[purpose]
+	names := i.purposes.Names[purpose]
 	if names == nil {
 		names = []string{h.Base}
 	}
-	return appendNew(all, i.named(names, h.Version)...)
+	return appendNew(all, i.Named(names, h.Version)...)
 }
 
-// named returns the libraries of the image with one of the names, to which the
+// Named returns the libraries of the image with one of the names, to which the
 // first number of a version is appended if there is one, in the loader's order.
-func (i *image) named(names []string, version library.Version) []*lib {
-	var all []*lib
+func (i *Image) Named(names []string, version library.Version) []*Library {
+	var all []*Library
 	for _, name := range names {
 		if len(version) > 0 {
 			name = fmt.Sprintf("%s.so.%d", name, version[0])
@@ -220,7 +254,7 @@ func (i *image) named(names []string, version library.Version) []*lib {
 }
 
 // paths are where the loader looks before it tries the usual directories.
-func (i *image) paths(name string) []string {
+func (i *Image) paths(name string) []string {
 	var paths []string
 	for _, dir := range i.directories {
 		paths = append(paths, filepath.Join(dir, name))
@@ -234,12 +268,12 @@ func (i *image) paths(name string) []string {
 }
 
 // knows tells whether the cache has a library of that name.
-func (i *image) knows(name string) bool {
+func (i *Image) knows(name string) bool {
 	return slices.ContainsFunc(i.cache, func(e library.Entry) bool { return e.Name == name })
 }
 
-// find returns the library that the loader finds, or nil.
-func (i *image) find(name string) *lib {
+// Find returns the library that the loader finds, or nil.
+func (i *Image) Find(name string) *Library {
 	paths := i.paths(name)
 	for _, dir := range usual() {
 		paths = append(paths, filepath.Join(dir, name))
@@ -252,7 +286,7 @@ func (i *image) find(name string) *lib {
 	return nil
 }
 
-func appendNew(all []*lib, more ...*lib) []*lib {
+func appendNew(all []*Library, more ...*Library) []*Library {
 	for _, l := range more {
 		if l != nil && !slices.Contains(all, l) {
 			all = append(all, l)
@@ -262,7 +296,7 @@ func appendNew(all []*lib, more ...*lib) []*lib {
 }
 
 // open opens a library, or returns nil where there is none for this machine.
-func (i *image) open(path, name string) *lib {
+func (i *Image) open(path, name string) *Library {
 	l, known := i.tried[path]
 	switch {
 	case known:
@@ -272,6 +306,9 @@ func (i *image) open(path, name string) *lib {
 		return nil
 	}
 	f, resolved, err := i.files.OpenFile(path)
+	if added := i.files.Added(path); err != nil && added != "" {
+		l = i.standIn(added, path, name)
+	}
 	if err == nil {
 		// The cache knows for which machine a library is.
 		cached := slices.Contains(i.cache, library.Entry{Name: name, Path: path})
@@ -284,7 +321,7 @@ func (i *image) open(path, name string) *lib {
 // describe tells what an open file is, which it closes unless that is a new library.
 // It reads as little as will do: each part of a file must be unpacked from the
 // image.
-func (i *image) describe(name, resolved string, f *os.File, isLibrary bool) *lib {
+func (i *Image) describe(name, resolved string, f *os.File, isLibrary bool) *Library {
 	var st unix.Stat_t
 	err := unix.Fstat(int(f.Fd()), &st)
 	id := inode{uint64(st.Dev), st.Ino}
@@ -296,17 +333,33 @@ func (i *image) describe(name, resolved string, f *os.File, isLibrary bool) *lib
 		f.Close()
 		return l
 	}
-	l = &lib{path: resolved, file: f}
-	if l.Name, _ = identify(name, filepath.Base(resolved)); len(l.Version) == 0 {
+	l = &Library{Path: resolved, file: f}
+	if l.Name, _ = i.purposes.Identify(name, filepath.Base(resolved)); len(l.Version) == 0 {
 		l.Object, _ = library.Read(f) // what cannot be read has no version
-		l.Name, _ = identify(name, l.Soname)
+		l.Name, _ = i.purposes.Identify(name, l.Soname)
+	}
+	if covered := i.files.Covered(f); covered != "" {
+		l.by, _ = i.host.open(covered) // it was opened before
 	}
 	i.opened[id] = l
 	return l
 }
 
-// defines returns the versions of symbols that a library has.
-func (i *image) defines(l *lib) []string {
+// standIn describes a library that an earlier hook adds to the image.
+func (i *Image) standIn(source, path, name string) *Library {
+	h, err := i.host.open(source)
+	if err != nil {
+		return nil
+	}
+	return &Library{Name: h.Name, Object: h.Object, Path: path, by: h}
+}
+
+// Defines returns the versions of symbols that a library has, or what will be shown
+// in its place.
+func (i *Image) Defines(l *Library) []string {
+	if l.by != nil {
+		return l.by.Defines
+	}
 	if l.Defines == nil {
 		l.Object, _ = library.Read(l.file) // what cannot be read has none
 	}

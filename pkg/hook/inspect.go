@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/request"
+)
+
+// Inspector is a hook that looks at the image's files.
+type Inspector interface {
+	Hook
+	// Inspect runs in the helper, as root on the host, and says what the
+	// container gets besides.
+	Inspect(image *Image, spec *specs.Spec, r request.Request) (Found, error)
+}
+
+// Rememberer is an inspector that finds the same in the same image again, as long
+// as Inputs and the files of the host in [Found.Sources] are the same. It is not
+// asked again until one of them changes.
+type Rememberer interface {
+	Inspector
+	// Inputs are what the result depends on beside the image, those files, and
+	// what earlier hooks have found.
+	Inputs(spec *specs.Spec, r request.Request) []string
+}
+
+// Root is a root file system with the image, mounted, and nothing in it. It lets
+// nothing lead out of the image.
+type Root interface {
+	// OpenFile opens a regular file by an absolute path, as the user, and returns
+	// the path that links lead to, inside the image.
+	OpenFile(path string) (file *os.File, resolved string, err error)
+	// Cover shows a file of the host, read-only, in place of an open one.
+	Cover(file *os.File, source string) error
+	// Add shows a file of the host, read-only, at a path that the image lacks.
+	Add(source, target string) error
+}
+
+// Found is what a container gets because of what is in the image.
+type Found struct {
+	// Mounts come before those of the specification; Devices are patterns of the
+	// host's device files; Env wins over the image's.
+	Mounts  []specs.Mount `json:",omitempty"`
+	Devices []string      `json:",omitempty"`
+	Env     []string      `json:",omitempty"`
+	// Warnings are told to the user, Notes if the user wants to hear more.
+	Warnings []string `json:",omitempty"`
+	Notes    []string `json:",omitempty"`
+	// Sources are paths of the host that were looked at, whether or not there is
+	// something, as they were before.
+	Sources []memory.File `json:"-"`
+}
+
+// Image is what inspectors see: the image, and what those before them will show in
+// it. Nothing is shown before all of them have decided, so a hook that fails leaves
+// the image as it was.
+type Image struct {
+	root    Root
+	covered map[inode]string
+	added   map[string]string
+	files   []shown
+	// log says in the order of time what will be shown, and who will.
+	log []string
+}
+
+// inode identifies a file.
+type inode struct{ device, number uint64 }
+
+// shown is a file of the host that will be shown: in place of an open one of the
+// image, whose path is Target, or there where the image has none.
+type shown struct {
+	Target, Source string
+	file           *os.File
+}
+
+// NewImage returns the image in a root file system.
+func NewImage(root Root) *Image {
+	return &Image{root: root, covered: map[inode]string{}, added: map[string]string{}}
+}
+
+// OpenFile is that of [Root].
+func (i *Image) OpenFile(path string) (file *os.File, resolved string, err error) {
+	return i.root.OpenFile(path)
+}
+
+// Covered returns the file of the host that will be shown in place of an open one,
+// or "".
+func (i *Image) Covered(file *os.File) string {
+	id, err := identify(file)
+	if err != nil {
+		return ""
+	}
+	return i.covered[id]
+}
+
+// Added returns the file of the host that will be shown at a path that the image
+// lacks, or "".
+func (i *Image) Added(path string) string { return i.added[path] }
+
+// Cover will show a file of the host in place of an open one of the image, which
+// has that path. The first hook that wants to decides.
+func (i *Image) Cover(file *os.File, path, source string) error {
+	id, err := identify(file)
+	if err != nil {
+		return err
+	}
+	if i.covered[id] != "" {
+		return nil
+	}
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	i.covered[id] = source
+	i.show(shown{path, source, os.NewFile(uintptr(fd), path)})
+	return nil
+}
+
+// Add will show a file of the host at a path that the image lacks.
+func (i *Image) Add(source, target string) error {
+	if i.added[target] == "" {
+		i.added[target] = source
+		i.show(shown{target, source, nil})
+	}
+	return nil
+}
+
+func (i *Image) show(s shown) {
+	i.files = append(i.files, s)
+	i.log = append(i.log, s.Source+"\x00"+s.Target)
+}
+
+// mount shows everything.
+func (i *Image) mount() error {
+	var errs []error
+	for _, s := range i.files {
+		if s.file == nil {
+			errs = append(errs, i.root.Add(s.Source, s.Target))
+		} else {
+			errs = append(errs, i.root.Cover(s.file, s.Source))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i *Image) close() {
+	for _, s := range i.files {
+		if s.file != nil {
+			s.file.Close()
+		}
+	}
+}
+
+func identify(f *os.File) (inode, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return inode{}, fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	return inode{uint64(st.Dev), st.Ino}, nil
+}
+
+// Known is what earlier steps of an image found.
+type Known struct {
+	Memory memory.Memory
+	// Image identifies the content of the image, Version this program. An image
+	// that is "" can change and is always looked at.
+	Image, Version string
+}
+
+// remembered is what is kept of an inspector's work.
+type remembered struct {
+	Found  Found
+	Covers []shown `json:",omitempty"`
+	Adds   []shown `json:",omitempty"`
+}
+
+// Inspect lets each hook that wants to look at the image, and shows in it what they
+// found.
+func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known Known) (Found, error) {
+	image := NewImage(root)
+	defer image.close()
+	var all Found
+	var errs []error
+	for _, h := range hooks {
+		inspector, ok := h.(Inspector)
+		if !ok {
+			continue
+		}
+		found, err := known.inspect(inspector, image, spec, r)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("hook %s: %w", h.Name(), err))
+		}
+		all.Mounts = append(all.Mounts, found.Mounts...)
+		all.Devices = append(all.Devices, found.Devices...)
+		all.Env = append(all.Env, found.Env...)
+		all.Warnings = append(all.Warnings, found.Warnings...)
+		all.Notes = append(all.Notes, found.Notes...)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Found{}, err
+	}
+	return all, image.mount()
+}
+
+func (k Known) inspect(h Inspector, image *Image, spec *specs.Spec, r request.Request) (Found, error) {
+	remembers, ok := h.(Rememberer)
+	if !ok || k.Image == "" {
+		return h.Inspect(image, spec, r)
+	}
+	inputs := append([]string{h.Name(), k.Version, k.Image}, remembers.Inputs(spec, r)...)
+	key := strings.Join(append(inputs, image.log...), "\x00")
+	var before remembered
+	if k.Memory.Recall(key, &before) && image.repeat(before) {
+		before.Found.Notes = append(before.Found.Notes, fmt.Sprintf("hook %s: known from an earlier step", h.Name()))
+		return before.Found, nil
+	}
+	from := len(image.files)
+	found, err := h.Inspect(image, spec, r)
+	if err != nil || found.Sources == nil {
+		return found, err
+	}
+	now := remembered{Found: found}
+	for _, s := range image.files[from:] {
+		if s.file == nil {
+			now.Adds = append(now.Adds, s)
+		} else {
+			now.Covers = append(now.Covers, s)
+		}
+	}
+	if err := k.Memory.Keep(key, now, found.Sources); err != nil {
+		found.Notes = append(found.Notes, fmt.Sprintf("hook %s: cannot remember what it found: %v", h.Name(), err))
+	}
+	return found, nil
+}
+
+// repeat does what was done before, or nothing: this user may not be allowed to
+// open what another one could.
+func (i *Image) repeat(before remembered) bool {
+	var opened []*os.File
+	defer func() {
+		for _, f := range opened {
+			f.Close()
+		}
+	}()
+	for _, c := range before.Covers {
+		f, resolved, err := i.OpenFile(c.Target)
+		if err != nil {
+			return false
+		}
+		opened = append(opened, f)
+		if resolved != c.Target || i.Covered(f) != "" {
+			return false
+		}
+	}
+	for n, c := range before.Covers {
+		if i.Cover(opened[n], c.Target, c.Source) != nil {
+			return false
+		}
+	}
+	for _, a := range before.Adds {
+		_ = i.Add(a.Source, a.Target) // cannot fail
+	}
+	return true
+}

@@ -87,3 +87,8 @@ refused() {
 	((status == 0)) || fail "$output"
 	expect_clean
 }
+
+@test "convert: it works where slurmd, and so all it starts, has a low priority" {
+	run_fails nice -n 10 runuser -u brolga -- brolga convert --config "$BROLGA_CONFIG" debian:12 sha256:0 3</dev/null
+	expect_match 'manifest sha256:0 is corrupt'
+}

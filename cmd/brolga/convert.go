@@ -90,7 +90,7 @@ func confine(limits config.Convert) error {
 	debug.SetMemoryLimit(usualMemory)
 	return errors.Join(
 		inAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0),
-		inAllThreads(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 5),
+		beNice(5),
 		lower(unix.RLIMIT_CORE, 0),
 		lower(unix.RLIMIT_FSIZE, uint64(limits.Squashfs)),
 		lower(unix.RLIMIT_DATA, uint64(limits.Memory)),
@@ -105,6 +105,15 @@ func inAllThreads(trap, a1, a2, a3 uintptr) error {
 		return errno
 	}
 	return nil
+}
+
+// beNice lets others go first, in all threads, unless the nodes are run so already.
+func beNice(value int) error {
+	now, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 less the nice value (getpriority(2))
+	if err != nil || 20-now >= value {
+		return err
+	}
+	return inAllThreads(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(value))
 }
 
 // lower sets a resource limit, unless it is lower already.

@@ -7,6 +7,7 @@ package hooks
 import (
 	"github.com/brolga-hpc/brolga/hooks/batchscript"
 	"github.com/brolga-hpc/brolga/hooks/mpi"
+	"github.com/brolga-hpc/brolga/hooks/pmix"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
@@ -15,5 +16,6 @@ func All() []hook.Hook {
 	return []hook.Hook{
 		batchscript.Hook{},
 		mpi.Hook{},
+		pmix.Hook{},
 	}
 }

@@ -96,6 +96,18 @@ static int add_program(struct message *m, spank_t sp)
 	return 0;
 }
 
+/* slurmstepd's own; it is in no header of Slurm's for plugins. */
+extern char *slurm_get_tmp_fs(char *node) __attribute__((weak));
+
+/* Where Slurm makes files for a step on this node: TmpFS of slurm.conf(5). */
+static void add_tmp_fs(struct message *m, const char *node)
+{
+	char *path = slurm_get_tmp_fs ? slurm_get_tmp_fs((char *)node) : NULL;
+
+	if (path)
+		message_add(m, "tmp_fs", path); /* Slurm's to free, which knows how */
+}
+
 void job_add_environment(struct message *m, char **environment)
 {
 	for (; environment && *environment; environment++)
@@ -124,6 +136,7 @@ int job_add_facts(struct message *m, spank_t sp)
 	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
 		return -1;
 	message_add(m, "node", node ? node : "");
+	add_tmp_fs(m, node);
 	job_add_environment(m, environment);
 	return 0;
 }

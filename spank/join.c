@@ -93,15 +93,41 @@ int join_prepare(struct join_error *error)
 }
 
 /*
+ * Writes the hello. Where a PMIx server is, Slurm knows only now, after it has
+ * started that: the variables go along. What has no room is left out.
+ */
+static size_t write_hello(spank_t sp, char *text, size_t size)
+{
+	static const char first[] = "hello=1", key[] = "env=", ours[] = "PMIX_";
+	char **environment = NULL;
+	size_t used = sizeof(first);
+
+	memcpy(text, first, used);
+	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
+		return used;
+	for (; environment && *environment; environment++) {
+		size_t length = strlen(*environment) + 1;
+
+		if (strncmp(*environment, ours, strlen(ours)) != 0 ||
+		    used + strlen(key) + length > size)
+			continue;
+		memcpy(text + used, key, strlen(key));
+		memcpy(text + used + strlen(key), *environment, length);
+		used += strlen(key) + length;
+	}
+	return used;
+}
+
+/*
  * Tells the helper where this task is: its mount namespace, which differs from
  * slurmstepd's under job_container/tmpfs, and its working directory.
  */
-static int send_hello(int socket, struct join_error *error)
+static int send_hello(spank_t sp, int socket, struct join_error *error)
 {
+	static char text[HELLO_MAX];
 	autoclose int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	autoclose int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	static const char text[] = "hello=1";
-	struct iovec data = { .iov_base = (char *)text, .iov_len = sizeof(text) };
+	struct iovec data = { .iov_base = text, .iov_len = write_hello(sp, text, sizeof(text)) };
 	union {
 		struct cmsghdr header;
 		char space[CMSG_SPACE(2 * sizeof(int))];
@@ -329,7 +355,7 @@ int join_container(spank_t sp, int socket, bool reports, struct join_error *erro
 {
 	static struct answer answer;
 
-	if (send_hello(socket, error) < 0 || receive_answer(socket, &answer, error) < 0)
+	if (send_hello(sp, socket, error) < 0 || receive_answer(socket, &answer, error) < 0)
 		return -1;
 	if (check_answer(&answer, error) < 0 || enter_namespaces(&answer, error) < 0)
 		return -1;

@@ -22,6 +22,9 @@
 /* Longest answer of the library or the helper: an error and a hint. */
 #define ANSWER_MAX 8192
 
+/* Limit of what a task tells the helper. */
+#define HELLO_MAX 16384
+
 #define autoclose __attribute__((cleanup(close_fd)))
 void close_fd(int *fd);
 

@@ -194,14 +194,14 @@ func (b *Bundle) Close() error { return b.root.Close() }
 func mountAll(root *rootfs.Rootfs, mounts []specs.Mount) error {
 	var errs []error
 	for _, m := range mounts {
-		if spec.SystemMount(m) {
+		has := func(option string) bool { return slices.Contains(m.Options, option) }
+		if spec.SystemMount(m) || has(spec.Absent) && root.Has(m.Destination) {
 			continue
 		}
 		if m.Type == "tmpfs" {
 			errs = append(errs, root.MountTmpfs(m.Destination, m.Options))
 			continue
 		}
-		has := func(option string) bool { return slices.Contains(m.Options, option) }
 		mount := root.Mount
 		if m.Type == "squashfs" {
 			mount = root.MountSquashfs

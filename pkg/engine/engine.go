@@ -49,8 +49,8 @@ type Engine struct {
 // task in, and returns when none can come any more. What goes wrong is told to
 // the tasks; the error returned is for the log.
 func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
-	if e.Job.Request.RelativeSources() {
-		return e.serveRelative(ctx, tasks)
+	if e.Job.Request.NeedsTask() {
+		return e.serveLate(ctx, tasks)
 	}
 	built, buildErr := e.build(ctx, nil)
 	first, err := tasks.Next()
@@ -69,8 +69,8 @@ func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
 	return e.answer(tasks, first, built, buildErr)
 }
 
-// serveRelative is Serve for a request that depends on where the tasks are.
-func (e *Engine) serveRelative(ctx context.Context, tasks *task.Listener) error {
+// serveLate is Serve for a request that depends on what only tasks know.
+func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
 	first, err := tasks.Next()
 	if err != nil {
 		return ended(err)
@@ -81,6 +81,11 @@ func (e *Engine) serveRelative(ctx context.Context, tasks *task.Listener) error 
 	}
 	e.Job.Request.Mounts = absolute(e.Job.Request.Mounts, cwd)
 	e.Job.Request.Image = e.Job.Request.Image.In(cwd)
+	if p := e.Job.Request.PMIx; p != nil {
+		if err := p.Complete(first.Env, e.Job.Request.UID); err != nil {
+			return e.answer(tasks, first, nil, err)
+		}
+	}
 	built, err := e.build(ctx, first.Namespace)
 	return e.answer(tasks, first, built, err)
 }

@@ -82,6 +82,8 @@ type Request struct {
 	Unshare []string
 	// MPI is the MPI of the host that replaces the image's, or nil.
 	MPI *MPI
+	// PMIx is what the step's PMIx clients need, or nil.
+	PMIx *PMIx `json:",omitempty"`
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -170,6 +172,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		Verbosity:      verbosity(o),
 		DryRun:         o.Flag(option.DryRun, false),
 		Script:         s.Script,
+		PMIx:           pmix(s),
 		Command:        s.Command,
 	}
 	err := errors.Join(
@@ -183,6 +186,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveAnnotations(o),
 		r.resolvePull(o),
 		r.checkMultiProg(s),
+		r.checkPMIx(),
 	)
 	if err != nil {
 		return Request{}, err
@@ -336,7 +340,7 @@ func (r *Request) resolveEnv(o option.Set) error {
 	}
 	var errs []error
 	for _, e := range edits {
-		if (e.Value != nil || e.Remove) && slurm.Owns(e.Name) {
+		if (e.Value != nil || e.Remove) && !slurm.Settable(e.Name) {
 			errs = append(errs, fmt.Errorf("--%s: %s belongs to Slurm and cannot be set", option.Env, e.Name))
 		}
 	}
@@ -455,9 +459,13 @@ func (r Request) NeedsLauncher(entrypoint []string) bool {
 	return r.Entrypoint && len(entrypoint) > 0 || r.Unshares("pid")
 }
 
-// RelativeSources tells whether the image's file or a mount's source depends on
-// the step's working directory, which is known only once its tasks exist.
-func (r Request) RelativeSources() bool {
+// NeedsTask tells whether the container depends on what is known only once a
+// task exists: the step's working directory, or Slurm's PMIx server.
+func (r Request) NeedsTask() bool { return r.PMIx != nil || r.relativeSources() }
+
+// relativeSources tells whether the image's file or a mount's source depends on
+// the step's working directory.
+func (r Request) relativeSources() bool {
 	if r.Image.IsRelative() {
 		return true
 	}

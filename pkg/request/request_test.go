@@ -237,7 +237,7 @@ func TestPin(t *testing.T) {
 	}
 }
 
-func TestRelativeSources(t *testing.T) {
+func TestNeedsTask(t *testing.T) {
 	for _, tt := range []struct {
 		image, mounts string
 		want          bool
@@ -246,8 +246,8 @@ func TestRelativeSources(t *testing.T) {
 	} {
 		in := input{Options: [][2]string{{option.Image, tt.image}, {option.Mounts, tt.mounts}}, Step: slurm.Step{UID: 1}}
 		got, err := in.resolve(t)
-		if err != nil || got.RelativeSources() != tt.want {
-			t.Errorf("RelativeSources of %s with %s = %v, %v; want %v", tt.image, tt.mounts, got.RelativeSources(), err, tt.want)
+		if err != nil || got.NeedsTask() != tt.want {
+			t.Errorf("NeedsTask of %s with %s = %v, %v; want %v", tt.image, tt.mounts, got.NeedsTask(), err, tt.want)
 		}
 	}
 }

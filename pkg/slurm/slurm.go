@@ -36,6 +36,9 @@ type Step struct {
 	// Command is the program of the step as the user named it, empty where that
 	// is not known.
 	Command string
+	// TmpFS is where Slurm makes files for a step on this node (slurm.conf(5)),
+	// empty where that is not known.
+	TmpFS string
 	// Env is the environment of the step, as NAME=VALUE.
 	Env []string
 }
@@ -104,6 +107,8 @@ func FromRecords(records []wire.Record) (Step, []wire.Record, error) {
 			s.Script = r.Value
 		case "command":
 			s.Command = r.Value
+		case "tmp_fs":
+			s.TmpFS = r.Value
 		case "env":
 			s.Env = append(s.Env, r.Value)
 		default:
@@ -148,6 +153,12 @@ func Owns(variable string) bool {
 		}
 	}
 	return false
+}
+
+// Settable tells whether users may set the variable for their tasks: those that
+// tell a PMIx client which of its modules to use are theirs.
+func Settable(variable string) bool {
+	return !Owns(variable) || strings.HasPrefix(variable, "PMIX_MCA_")
 }
 
 // ValidVariable tells whether name can be the name of an environment variable:

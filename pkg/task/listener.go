@@ -30,6 +30,8 @@ type Hello struct {
 	Namespace, Cwd *os.File
 	// PID is the task's process, as the kernel says, or 0.
 	PID int
+	// Env are the variables of the task that have to do with PMIx.
+	Env []string
 }
 
 // Close releases the descriptors.
@@ -38,7 +40,7 @@ func (h *Hello) Close() error { return errors.Join(h.Namespace.Close(), h.Cwd.Cl
 // Next waits for the next hello. It returns [io.EOF] when no task can come any
 // more: all have got their answer or are dead.
 func (l *Listener) Next() (*Hello, error) {
-	data, control := make([]byte, 256), make([]byte, unix.CmsgSpace(2*4)+unix.CmsgSpace(unix.SizeofUcred))
+	data, control := make([]byte, helloLimit), make([]byte, unix.CmsgSpace(2*4)+unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		n, controlled, _, _, err := unix.Recvmsg(l.socket, data, control, unix.MSG_CMSG_CLOEXEC)
 		switch {
@@ -49,16 +51,28 @@ func (l *Listener) Next() (*Hello, error) {
 		case n == 0:
 			return nil, io.EOF
 		}
-		return parseHello(control[:controlled])
+		return parseHello(data[:n], control[:controlled])
 	}
 }
 
-func parseHello(control []byte) (*Hello, error) {
+// helloLimit is the size in bytes of the longest hello: HELLO_MAX of the shim.
+const helloLimit = 16384
+
+func parseHello(data, control []byte) (*Hello, error) {
+	records, err := wire.Unmarshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("internal error: hello: %w", err)
+	}
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
 		return nil, fmt.Errorf("internal error: hello: %w", err)
 	}
 	var hello Hello
+	for _, r := range records {
+		if r.Key == "env" {
+			hello.Env = append(hello.Env, r.Value)
+		}
+	}
 	var fds []int
 	for _, m := range messages {
 		if m.Header.Type == unix.SCM_CREDENTIALS {

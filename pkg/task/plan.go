@@ -36,7 +36,19 @@ func NewPlan(c *container.Container, s *specs.Process, r request.Request, user i
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(plan, environment(s.Env, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
+	return slices.Concat(plan, pmix(r), environment(s.Env, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
+}
+
+// pmix sets what PMIx clients need to know; the user's own settings come later.
+func pmix(r request.Request) []wire.Record {
+	if r.PMIx == nil {
+		return nil
+	}
+	var plan []wire.Record
+	for _, entry := range r.PMIx.Env {
+		plan = append(plan, wire.Record{Key: "set", Value: entry})
+	}
+	return plan
 }
 
 // launch has the launcher executed in front of the command, if it is needed.

@@ -15,6 +15,7 @@ start_slurm() {
 	slurmctld -c </dev/null >>"$dir/log/slurmctld.log" 2>&1
 	for node in $(node_names); do
 		mkdir -m 0755 "$dir/spool/$node"
+		install -d -m 1777 "$dir/tmp/$node"
 		slurmd -N "$node" </dev/null >>"$dir/log/slurmd.$node.log" 2>&1
 	done
 	wait_for 60 "$nodes idle nodes" all_idle
@@ -42,6 +43,7 @@ write_slurm_conf() {
 		CredType=cred/munge
 		StateSaveLocation=$dir/state
 		SlurmdSpoolDir=$dir/spool/%n
+		TmpFS=$dir/tmp/%n
 		SlurmctldPidFile=$dir/pid/slurmctld.pid
 		SlurmdPidFile=$dir/pid/slurmd.%n.pid
 		SlurmctldLogFile=$dir/log/slurmctld.log

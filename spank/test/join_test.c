@@ -206,6 +206,7 @@ __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 
 	alarm(20);
 	fake.argv = (char *[]){ "./app", "x", NULL };
+	fake.env = (char *[]){ "PMI_RANK=0", "PMIX_RANK=1", "PATH=/bin", "PMIX_SERVER=s", NULL };
 	fake.argc = s->no_arguments ? 0 : 2;
 	sigaction(SIGUSR1, &action, NULL);
 	spank_setenv(NULL, "REMOVED", "still there", 1);
@@ -234,7 +235,10 @@ static void receive_hello(int socket, pid_t pid)
 	struct stat got, want;
 	int fds[2];
 
-	CHECK(recvmsg(socket, &message, 0) == 8 && strcmp(text, "hello=1") == 0);
+	static const char want_text[] = "hello=1\0env=PMIX_RANK=1\0env=PMIX_SERVER=s";
+
+	CHECK(recvmsg(socket, &message, 0) == sizeof(want_text) &&
+	      memcmp(text, want_text, sizeof(want_text)) == 0);
 	header = CMSG_FIRSTHDR(&message);
 	CHECK(header && header->cmsg_type == SCM_RIGHTS &&
 	      header->cmsg_len == CMSG_LEN(sizeof(fds)));

@@ -289,6 +289,15 @@ func (r *Rootfs) show(stage, target string, isDir bool) error {
 	return unix.Mount(stage, fmt.Sprintf("/proc/self/fd/%d", handle.Fd()), "", unix.MS_MOVE, "")
 }
 
+// Has tells whether the container shows something at a path.
+func (r *Rootfs) Has(path string) bool {
+	handle, missing, err := r.openDeepest(filepath.Clean(path))
+	if err == nil {
+		handle.Close()
+	}
+	return err != nil || len(missing) == 0
+}
+
 // openTarget opens the destination, which it makes if it is missing.
 func (r *Rootfs) openTarget(target string, isDir bool) (*os.File, error) {
 	handle, missing, err := r.openDeepest(target)

@@ -49,6 +49,8 @@ const (
 	AsUser = "x-brolga.user"
 	// Optional: leave the mount out where the source is missing.
 	Optional = "x-brolga.optional"
+	// Absent: leave the mount out where the container has the destination.
+	Absent = "x-brolga.absent"
 	// Device: nodev does not hold if the source is a device, or a directory of
 	// them, that the user could open on the host.
 	Device = "x-brolga.device"

@@ -123,6 +123,7 @@ int job_add_facts(struct message *m, spank_t sp)
 	} numbers[] = {
 		{ S_JOB_ID, "job" },
 		{ S_JOB_STEPID, "step" },
+		{ S_JOB_NNODES, "nodes" },
 		{ S_JOB_LOCAL_TASK_COUNT, "tasks" },
 	};
 	const char *node = getenv("SLURMD_NODENAME");

@@ -21,6 +21,7 @@
 static struct {
 	void *handle;
 	brolga_submit_f *submit;
+	brolga_launch_f *launch;
 } library;
 
 /* Writes the records error=text and, where there is one, hint=hint. */
@@ -48,18 +49,31 @@ static int library_load(char *reply, size_t size)
 	/* ISO C has no conversion from an object to a function pointer, POSIX has. */
 	*(void **)&abi = dlsym(library.handle, "brolga_abi");
 	*(void **)&library.submit = dlsym(library.handle, "brolga_submit");
-	if (abi && library.submit && abi() == BROLGA_ABI)
+	*(void **)&library.launch = dlsym(library.handle, "brolga_launch");
+	if (abi && library.submit && library.launch && abi() == BROLGA_ABI)
 		return 0;
 	library.handle = NULL;
 	return answer_error(reply, size, BROLGA_LIBRARY " is of another version than the plugin",
 			    "ask the administrator to install both from one release");
 }
 
-int library_submit(const struct message *m, char *reply, size_t size)
+static int library_ready(const struct message *m, char *reply, size_t size)
 {
 	if (m->failed)
 		return answer_error(reply, size, "options and environment are too large", NULL);
-	if (library_load(reply, size) < 0)
+	return library_load(reply, size);
+}
+
+int library_submit(const struct message *m, char *reply, size_t size)
+{
+	if (library_ready(m, reply, size) < 0)
 		return -1;
 	return library.submit(m->data, m->length, reply, size);
+}
+
+int library_launch(const struct message *m, char *reply, size_t size)
+{
+	if (library_ready(m, reply, size) < 0)
+		return -1;
+	return library.launch(m->data, m->length, reply, size);
 }

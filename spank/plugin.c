@@ -36,6 +36,9 @@ static struct {
 	bool failed;
 } step = { .socket = -1 };
 
+/* In srun: the nodes of the step have to know each other. */
+static bool wants_peers;
+
 /* The site configuration that plugstack.conf names, or NULL. */
 static const char *config_path;
 
@@ -136,6 +139,8 @@ static void submit(void)
 	int rc;
 
 	add_request(&m, "submit");
+	if (spank_context() == S_CTX_LOCAL)
+		message_add(&m, "launches", "1");
 	job_add_environment(&m, environ);
 	rc = library_submit(&m, reply, sizeof(reply));
 	message_free(&m);
@@ -150,10 +155,62 @@ static void submit(void)
 	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
 		if (record_is(key, length, "env"))
 			putenv((char *)value); /* reply is static: it stays valid */
+	wants_peers = reply_find(reply, sizeof(reply), "peers") != NULL;
 	if (export_keep() < 0) {
 		report("no memory for the environment", NULL);
 		end_submission();
 	}
+}
+
+/* Sets a variable NAME=VALUE, with memory of its own. */
+static int set_variable(const char *entry)
+{
+	char *name = strndup(entry, strcspn(entry, "="));
+	int rc = name ? setenv(name, strchr(entry, '=') + 1, 1) : -1;
+
+	free(name);
+	return rc;
+}
+
+/*
+ * slurm_spank_local_user_init - the step has its nodes and is about to start.
+ *
+ * Process:  srun, once. What it sets reaches the first component of a
+ *           heterogeneous step only, before 24.05 at least: the others have to find
+ *           nodes by name.
+ * Identity: the user.
+ * Go:       called, if the nodes have to know each other.
+ * Failure:  ends srun, which gives up the step and its own allocation.
+ */
+int slurm_spank_local_user_init(spank_t sp, int ac, char **av)
+{
+	static char reply[128 << 10]; /* as long as a variable may be (execve(2)) */
+	const char *at = reply, *key, *value;
+	struct message m = { 0 };
+	size_t length;
+	int rc;
+
+	(void)sp, (void)ac, (void)av;
+
+	if (!wants_peers)
+		return 0;
+	message_add(&m, "context", "launch");
+	peers_add(&m);
+	rc = library_launch(&m, reply, sizeof(reply));
+	message_free(&m);
+	if (rc < 0) {
+		report(reply_find(reply, sizeof(reply), "error"),
+		       reply_find(reply, sizeof(reply), "hint"));
+		return -1;
+	}
+	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
+		if (record_is(key, length, "env") && strchr(value, '=') && set_variable(value) < 0)
+			rc = -1;
+	if (rc < 0 || export_keep() < 0) {
+		report("no memory for the environment", NULL);
+		return -1;
+	}
+	return 0;
 }
 
 /* In slurmstepd: start the helper, which works while Slurm starts the tasks. */
@@ -188,6 +245,8 @@ static int start(spank_t sp, char *reply, size_t size)
 		snprintf(reply, size, "error=Slurm does not tell the facts of this step");
 	else
 		rc = helper_tell(request, &m, reply, size);
+	if (m.data)
+		explicit_bzero(m.data, m.length); /* tasks are forks of this process */
 	message_free(&m);
 	return rc;
 }
@@ -223,6 +282,7 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 	step.wanted = true;
 	if (!step.failed && start(sp, step.reply, sizeof(step.reply)) < 0)
 		step.failed = true;
+	peers_forget(sp);
 	return 0;
 }
 

@@ -76,6 +76,11 @@ void export_forget(void);
 int export_keep(void);
 void export_restore(spank_t sp);
 
+/* ---- peers.c: the nodes of a step, and what their helpers share ---- */
+
+void peers_add(struct message *m);
+void peers_forget(spank_t sp);
+
 /* ---- account.c: names of the user and the groups ---- */
 
 void account_add(struct message *m, uid_t uid, gid_t gid, const gid_t *groups, int count);
@@ -88,6 +93,7 @@ void account_add(struct message *m, uid_t uid, gid_t gid, const gid_t *groups, i
  * returns -1.
  */
 int library_submit(const struct message *m, char *reply, size_t size);
+int library_launch(const struct message *m, char *reply, size_t size);
 
 /* ---- helper.c: brolga-helper, in slurmstepd ---- */
 

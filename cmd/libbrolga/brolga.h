@@ -45,4 +45,10 @@ typedef int brolga_abi_f(void);
  */
 typedef int brolga_submit_f(brolga_byte *message, size_t length, char *reply, size_t size);
 
+/*
+ * Says where the nodes of the step are, once srun knows, and only if brolga_submit
+ * answered with "peers". Identity: the user. Answers with "env" records as well.
+ */
+typedef int brolga_launch_f(brolga_byte *message, size_t length, char *reply, size_t size);
+
 #endif

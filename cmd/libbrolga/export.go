@@ -35,6 +35,17 @@ func brolga_submit(message *C.brolga_byte, length C.size_t, reply *C.char, size 
 	})
 }
 
+//export brolga_launch
+func brolga_launch(message *C.brolga_byte, length C.size_t, reply *C.char, size C.size_t) C.int {
+	return answer(reply, size, func() ([]wire.Record, error) {
+		records, err := wire.Unmarshal(bytesOf(message, length))
+		if err != nil {
+			return nil, err
+		}
+		return launch(records)
+	})
+}
+
 //export brolga_abi
 func brolga_abi() C.int { return C.BROLGA_ABI }
 

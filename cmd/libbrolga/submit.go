@@ -56,7 +56,11 @@ func submit(c job.Call) ([]wire.Record, error) {
 		r.Image = image
 		return nil, dryRun(cfg, path, r)
 	}
-	return append(settings, wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)}), nil
+	answer := append(settings, wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)})
+	if c.Launches && r.SharesSecret() {
+		return share(answer)
+	}
+	return answer, nil
 }
 
 // checkPlace tells whether an image is used where it is, and has no digest. What

@@ -32,6 +32,9 @@ type Call struct {
 	// submitting side they are empty.
 	Account account.User
 	Groups  []account.Group
+	// Launches tells, on the submitting side, that the caller is srun: what it is
+	// told is for one step.
+	Launches bool
 
 	accountError string
 }
@@ -72,6 +75,8 @@ func (c *Call) take(r wire.Record, next func(key string) (string, error)) error 
 		value, err := next("value")
 		c.Given = append(c.Given, [2]string{r.Value, value})
 		return err
+	case "launches":
+		c.Launches = true
 	case "account":
 		c.Account.Name = r.Value
 	case "account_error":

@@ -13,6 +13,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -59,6 +60,11 @@ func Read(r io.Reader) (Job, error) {
 	if c.Account.Name == "" {
 		return Job{}, fault.WithHint(fmt.Errorf("find user %d on this node: %s", req.UID, c.accountError),
 			"the administrator must give the node the same accounts as the cluster")
+	}
+	if req.SharesSecret() && req.Secret.IsZero() { // there is no other node
+		if req.Secret, err = slurm.NewSecret(); err != nil {
+			return Job{}, err
+		}
 	}
 	c.Account.Shell = "/bin/sh" // the one that images have
 	return Job{Config: cfg, Request: req, ConfigPath: path, Account: c.Account, Groups: c.Groups, Env: c.Step.Env}, nil

@@ -98,7 +98,18 @@ type Request struct {
 	Command string
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string
+
+	// Secret is what the helpers of the step share, Peers are its nodes, and Own the
+	// own place among them. They are set on the nodes of steps that want them
+	// ([Request.SharesSecret]).
+	Secret slurm.Secret `json:"-"`
+	Peers  []slurm.Node `json:"-"`
+	Own    int          `json:"-"`
 }
+
+// SharesSecret tells whether something that the user wants needs the helpers of
+// the step to speak to each other; nothing does yet.
+func (r Request) SharesSecret() bool { return false }
 
 // Mount is one mount of the host's files.
 type Mount struct {
@@ -187,6 +198,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolvePull(o),
 		r.checkMultiProg(s),
 		r.checkPMIx(),
+		r.resolveShared(s),
 	)
 	if err != nil {
 		return Request{}, err
@@ -448,6 +460,24 @@ func (r *Request) resolvePull(o option.Set) error {
 	var err error
 	r.Pull, err = option.ParsePull(text)
 	return err
+}
+
+// resolveShared takes over what srun has made for the helpers of the step. Where
+// it is submitted there is nothing yet, and a step of one node has nobody to share
+// a secret with: its helper makes one itself (package job).
+func (r *Request) resolveShared(s slurm.Step) error {
+	if !r.SharesSecret() || s.NodeCount == 0 {
+		return nil
+	}
+	var err error
+	if r.Peers, r.Own, err = s.Peers(); err != nil {
+		return fmt.Errorf("find the nodes of the step: %w", err)
+	}
+	if r.Secret = s.Secret; r.Secret.IsZero() && len(r.Peers) > 1 {
+		return fault.WithHint(errors.New("the secret of the step has not come along with it"),
+			"start the step with srun; if that does not help, tell the administrator that Brolga differs between nodes")
+	}
+	return nil
 }
 
 // Unshares tells whether the container has a namespace of that kind for itself.

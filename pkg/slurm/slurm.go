@@ -21,6 +21,9 @@ type Step struct {
 	JobID, StepID uint32
 	// Node is the name slurmd runs under, SLURMD_NODENAME.
 	Node string
+	// NodeCount is the number of the step's nodes, of a heterogeneous step the number
+	// of its component's.
+	NodeCount uint32
 	// Tasks is the number of tasks on this node.
 	Tasks uint32
 	// UID, GID and Groups are the job's identity; Groups holds all
@@ -41,6 +44,11 @@ type Step struct {
 	TmpFS string
 	// Env is the environment of the step, as NAME=VALUE.
 	Env []string
+	// Secret is what srun made for the helpers of the step, none unless an option
+	// needs it. It comes from the user, who may send anything.
+	Secret Secret `json:"-"`
+
+	addresses map[string]string // of nodes, where they are not the name
 }
 
 // ID names the step on its node in file names and messages.
@@ -91,6 +99,8 @@ func FromRecords(records []wire.Record) (Step, []wire.Record, error) {
 			errs = append(errs, parse(r, &s.JobID))
 		case "step":
 			errs = append(errs, parse(r, &s.StepID))
+		case "nodes":
+			errs = append(errs, parse(r, &s.NodeCount))
 		case "tasks":
 			errs = append(errs, parse(r, &s.Tasks))
 		case "uid":
@@ -115,6 +125,7 @@ func FromRecords(records []wire.Record) (Step, []wire.Record, error) {
 			rest = append(rest, r)
 		}
 	}
+	errs = append(errs, s.takeShared())
 	return s, rest, errors.Join(errs...)
 }
 
@@ -142,7 +153,7 @@ func MultiProg(args []string) bool {
 // steps that a task starts run in.
 var owned = []string{
 	"SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_", "_SLURM_", "SPANK_",
-	"BROLGA_CONTAINER_", "BROLGA_ENVIRONMENT", "BROLGA_PIN",
+	"BROLGA_CONTAINER_", "BROLGA_ENVIRONMENT", "BROLGA_PIN", "BROLGA_STEP_",
 }
 
 // Owns tells whether the variable is Slurm's or a process manager's.

@@ -38,7 +38,9 @@ static void arrive(void)
 {
 	char *env[] = { "A=b", "SLURM_BROLGA_CONTAINER_IMAGE=ubuntu=x",
 			"SLURM_BROLGA_PIN=", "SLURM_JOB_ID=1", NULL };
+	char *again[COUNT(env)];
 
+	memcpy(again, env, sizeof(env));
 	setenv("SLURM_BROLGA_CONTAINER_WORKDIR", "/", 1); /* slurmstepd's own */
 	fake.env = env;
 	fake.kept_variable = "BROLGA_CONTAINER_IMAGE";
@@ -46,6 +48,7 @@ static void arrive(void)
 	/* What came along itself is the user's latest word. */
 	CHECK(!fake_variable("BROLGA_CONTAINER_IMAGE"));
 	fake.kept_variable = NULL;
+	fake.env = again;
 	export_restore(NULL);
 	CHECK_TEXT(fake_variable("BROLGA_CONTAINER_IMAGE"), "ubuntu=x");
 	CHECK_TEXT(fake_variable("BROLGA_PIN"), "");

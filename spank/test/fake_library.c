@@ -37,4 +37,11 @@ int brolga_submit(brolga_byte *message, size_t length, char *reply, size_t size)
 	fake_library.submits++;
 	return answer(message, length, reply, size);
 }
+
+brolga_launch_f brolga_launch;
+int brolga_launch(brolga_byte *message, size_t length, char *reply, size_t size)
+{
+	fake_library.launches++;
+	return answer(message, length, reply, size);
+}
 #endif

@@ -14,7 +14,7 @@ struct fake_library {
 	size_t reply_length;
 	int rc;
 	/* The last call. */
-	int submits;
+	int submits, launches;
 	char message[1 << 16];
 	size_t length;
 };

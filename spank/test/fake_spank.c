@@ -12,6 +12,7 @@ static char *no_environment[] = { NULL };
 struct fake_spank fake = {
 	.context = S_CTX_REMOTE,
 	.job = 5,
+	.nodes = 1,
 	.tasks = 2,
 	.uid = 1000,
 	.gid = 1001,
@@ -97,6 +98,9 @@ spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 	case S_JOB_STEPID:
 		*va_arg(arguments, uint32_t *) = fake.step;
 		break;
+	case S_JOB_NNODES:
+		*va_arg(arguments, uint32_t *) = fake.nodes;
+		break;
 	case S_JOB_LOCAL_TASK_COUNT:
 		*va_arg(arguments, uint32_t *) = fake.tasks;
 		break;
@@ -125,6 +129,24 @@ spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 	}
 	va_end(arguments);
 	return rc;
+}
+
+int slurm_load_node(time_t update_time, node_info_msg_t **answer, uint16_t flags)
+{
+	(void)update_time, (void)flags;
+	if (!fake.cluster)
+		return SLURM_ERROR;
+	*answer = calloc(1, sizeof(**answer));
+	if (!*answer)
+		abort();
+	(*answer)->node_array = fake.cluster;
+	(*answer)->record_count = fake.cluster_size;
+	return SLURM_SUCCESS;
+}
+
+void slurm_free_node_info_msg(node_info_msg_t *answer)
+{
+	free(answer);
 }
 
 /* ---- environment ---- */
@@ -167,7 +189,16 @@ spank_err_t spank_setenv(spank_t spank, const char *name, const char *value, int
 
 spank_err_t spank_unsetenv(spank_t spank, const char *name)
 {
+	size_t length = strlen(name);
+
 	(void)spank;
+	for (char **entry = fake.env; *entry; entry++) {
+		while (*entry && strncmp(*entry, name, length) == 0 && (*entry)[length] == '=')
+			for (char **next = entry; *next; next++)
+				next[0] = next[1];
+		if (!*entry)
+			break;
+	}
 	return set_variable(name, NULL);
 }
 

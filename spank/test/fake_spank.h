@@ -5,6 +5,7 @@
 #ifndef BROLGA_TEST_FAKE_SPANK_H
 #define BROLGA_TEST_FAKE_SPANK_H
 
+#include <slurm/slurm.h>
 #include <slurm/spank.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +14,7 @@
 struct fake_spank {
 	spank_context_t context;
 	/* What spank_get_item answers. */
-	uint32_t job, step, tasks, uid, gid;
+	uint32_t job, step, nodes, tasks, uid, gid;
 	gid_t *groups;
 	int group_count;
 	char **argv;
@@ -22,6 +23,9 @@ struct fake_spank {
 	const char *kept_variable; /* spank_setenv finds it set */
 	int task;
 	uint64_t failing; /* bits 1 << item: these are refused */
+	/* What slurm_load_node answers; without any it fails. */
+	node_info_t *cluster;
+	uint32_t cluster_size;
 	/* Which option spank_option_register refuses. */
 	const char *refused_option;
 	/* What was registered. */

@@ -43,7 +43,7 @@ static void ordinary_step(void)
 	fake.env = environment;
 	fake.uid = 4294967294u; /* larger than an int, and nobody's */
 	fake.gid = 4294967293u;
-	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=4294967294\ngid=4294967293\n"
+	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=4294967294\ngid=4294967293\n"
 			"group=4294967293\ngroup=27\ngroup=4294967294\n"
 			"account_error=no such user\nnamed_group=27\ngroup_name=sudo\nnode=n1\n"
 			"env=HOME=/home/u\nenv=EMPTY=\nenv=LINES=a\\x0ab\nend\n");
@@ -53,7 +53,7 @@ static void bare_step(void)
 {
 	as_root();
 	unsetenv("SLURMD_NODENAME");
-	expect_facts(0, "job=5\nstep=0\ntasks=2\nuid=0\ngid=1\n" ROOT "node=\nend\n");
+	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT "node=\nend\n");
 }
 
 static void batch_script(void)
@@ -65,7 +65,7 @@ static void batch_script(void)
 	fake.step = STEP_BATCH;
 	fake.argv = argv;
 	fake.argc = 2;
-	expect_facts(0, "job=5\nstep=4294967291\ntasks=2\nuid=0\ngid=1\n" ROOT
+	expect_facts(0, "job=5\nstep=4294967291\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT
 			"script=/var/spool/slurmd/job00005/slurm_script\nnode=\nend\n");
 }
 
@@ -78,8 +78,8 @@ static void no_script(void)
 	unsetenv("SLURMD_NODENAME");
 	fake.argv = argv;
 	fake.argc = 2;
-	expect_facts(0,
-		     "job=5\nstep=0\ntasks=2\nuid=0\ngid=1\n" ROOT "command=./app\nnode=\nend\n");
+	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT
+			"command=./app\nnode=\nend\n");
 }
 
 static void batch_without_script(void)
@@ -91,8 +91,8 @@ static void batch_without_script(void)
 static void refused_items(void)
 {
 	static const spank_item_t items[] = {
-		S_JOB_ID,  S_JOB_STEPID, S_JOB_LOCAL_TASK_COUNT,   S_JOB_UID,
-		S_JOB_GID, S_JOB_ENV,	 S_JOB_SUPPLEMENTARY_GIDS,
+		S_JOB_ID,  S_JOB_STEPID, S_JOB_NNODES, S_JOB_LOCAL_TASK_COUNT,
+		S_JOB_UID, S_JOB_GID,	 S_JOB_ENV,    S_JOB_SUPPLEMENTARY_GIDS,
 	};
 
 	for (size_t i = 0; i < COUNT(items); i++) {

@@ -175,7 +175,7 @@ static void submission(void)
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
 	CHECK(library()->submits == 1);
 	CHECK(library_was_told("context=submit\nabi=2\nconfig=/etc/brolga/brolga.toml\n"
-			       "option=container-image\nvalue=ubuntu\nenv="));
+			       "option=container-image\nvalue=ubuntu\nlaunches=1\nenv="));
 	CHECK(library_was_told("\nenv=FROM_USER=a=b\n"));
 	CHECK_TEXT(getenv("BROLGA_PIN"), "a@b");
 	CHECK_TEXT(getenv("OTHER"), "");
@@ -243,6 +243,67 @@ static void refusal_without_reason(void)
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
+/* What srun does once the step has its nodes. */
+static int launch(const char *reply, size_t length)
+{
+	start_in(S_CTX_LOCAL);
+	library_answers(0, reply, length);
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	return slurm_spank_local_user_init(NULL, 0, NULL);
+}
+#define LAUNCH(reply) launch(reply, sizeof(reply))
+
+static void launch_with_peers(void)
+{
+	static node_info_t cluster[] = {
+		{ .name = "n1", .node_addr = "10.0.0.1" },
+		{ .name = "n2", .node_addr = "n2" },
+		{ .name = "n3" },
+		{ .node_addr = "10.0.0.4" },
+		{ .name = "n5", .node_addr = "10.0.0.5" },
+	};
+
+	fake.cluster = cluster;
+	fake.cluster_size = COUNT(cluster);
+	setenv("SLURM_NODELIST", "n[1-5]", 1);
+	CHECK(LAUNCH("env=BROLGA_STEP_A=b=c\0peers=1") == 0);
+	CHECK(library()->submits == 1 && library()->launches == 1);
+	CHECK(library_was_told(
+		"context=launch\nnode_list=n[1-5]\nnode_name=n1\nnode_address=10.0.0.1\n"
+		"node_name=n5\nnode_address=10.0.0.5\nend\n"));
+	CHECK_TEXT(getenv("BROLGA_STEP_A"), "b=c");
+	CHECK_TEXT(getenv("SLURM_BROLGA_STEP_A"), "b=c"); /* past --export */
+	CHECK_TEXT(fake_log(), "");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+/* A site may keep its nodes from users: that is for the nodes to bear. */
+static void launch_in_the_dark(void)
+{
+	unsetenv("SLURM_NODELIST");
+	CHECK(LAUNCH("peers=1") == 0);
+	CHECK(library_was_told("context=launch\nnode_list=\nend\n"));
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void launch_without_peers(void)
+{
+	CHECK(LAUNCH("env=BROLGA_PIN=a@b") == 0);
+	CHECK(library()->launches == 0);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+static void refused_launch(void)
+{
+	CHECK(LAUNCH("peers=1") == 0);
+	ANSWERS(-1, "error=too many nodes\0hint=take fewer");
+	CHECK(slurm_spank_local_user_init(NULL, 0, NULL) == -1);
+	CHECK_TEXT(fake_log(),
+		   "error: brolga: error: too many nodes\nerror: brolga: hint: take fewer\n");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
 /* ---- slurmstepd ---- */
 
 /* Starts a step that asks for a container. */
@@ -291,7 +352,7 @@ static void step_of_two_tasks(void)
 	start_step();
 	CHECK(helper_was_told("context=node\nabi=2\nconfig=/etc/brolga/brolga.toml\n"
 			      "option=container-image\nvalue=ubuntu\n"
-			      "job=5\nstep=0\ntasks=2\nuid=0\ngid=0\naccount=root\n"));
+			      "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=0\naccount=root\n"));
 	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
 	CHECK(!helper_has_ended());
 	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
@@ -319,6 +380,25 @@ static void step_by_variable(void)
 	start_in(S_CTX_REMOTE);
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
 	CHECK(helper_was_told("\nenv=BROLGA_CONTAINER_IMAGE=ubuntu\n"));
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
+/* What helpers share is told to the helper and to no task. */
+static void step_with_secret(void)
+{
+	char *environment[] = { "SLURM_BROLGA_STEP_A=1",   "BROLGA_STEP_SECRET=2", "HOME=/",
+				"BROLGA_STEP_ADDRESSES=3", "BROLGA_STEPS=4",	   NULL };
+
+	helper_install("fake_helper");
+	fake.env = environment;
+	start_in(S_CTX_REMOTE);
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(helper_was_told(
+		"\nenv=BROLGA_STEP_SECRET=2\nenv=HOME=/\nenv=BROLGA_STEP_ADDRESSES=3\n"));
+	CHECK_TEXT(fake.env[0], "HOME=/");
+	CHECK_TEXT(fake.env[1], "BROLGA_STEPS=4");
+	CHECK(!fake.env[2]);
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
@@ -386,6 +466,11 @@ int main(void)
 		{ "a refusal ends srun with its reason", refused_submission },
 		{ "a refusal has the status the user chose", status_of_refusal },
 		{ "a refusal without reason is an internal error", refusal_without_reason },
+		{ "srun tells the library the nodes of the step", launch_with_peers },
+		{ "a cluster that hides its nodes is no obstacle", launch_in_the_dark },
+		{ "srun asks nobody for nodes that no option needs", launch_without_peers },
+		{ "a launch that is refused ends srun with its reason", refused_launch },
+		{ "tasks do not get what is for helpers", step_with_secret },
 		{ "slurmstepd lets go of the socket with the last task", step_of_two_tasks },
 		{ "slurmstepd lets go of the socket at its end", step_without_tasks },
 		{ "slurmstepd looks at the step's variables", step_by_variable },

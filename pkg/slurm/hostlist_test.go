@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slurm
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestHostlists(t *testing.T) {
+	for _, tt := range []struct {
+		list  string
+		names string
+		short string // as it is written; empty: as list
+	}{
+		{list: "", names: ""},
+		{list: "n1", names: "n1"},
+		{list: "n[1-3]", names: "n1 n2 n3"},
+		{list: "n[1,3]", names: "n1 n3"},
+		{list: "n[3,1]", names: "n3 n1"},
+		{list: "n[008-011]", names: "n008 n009 n010 n011"},
+		{list: "n[8-11]", names: "n8 n9 n10 n11"},
+		{list: "n[1-2],login,gpu[1-2]", names: "n1 n2 login gpu1 gpu2"},
+		{list: "rack[1-2]n[1-2]", names: "rack1n1 rack1n2 rack2n1 rack2n2", short: "rack1n[1-2],rack2n[1-2]"},
+		{list: "n[1-2]-ib", names: "n1-ib n2-ib", short: "n1-ib,n2-ib"},
+		{list: "127.0.0.[1,1,1]", names: "127.0.0.1 127.0.0.1 127.0.0.1"},
+		{list: "10.0.0.[254-255],10.0.1.[0-1]", names: "10.0.0.254 10.0.0.255 10.0.1.0 10.0.1.1"},
+		{list: "fe80::[1-2]", names: "fe80::1 fe80::2"},
+		{list: "n1,n2", names: "n1 n2", short: "n[1-2]"},
+		{list: "n9,n010", names: "n9 n010", short: "n[9,010]"},
+		{list: "n", names: "n"},
+		{list: "7,8", names: "7 8", short: "[7-8]"},
+		{list: "n[18446744073709551615,1]", names: ""},
+	} {
+		got, err := ParseHostlist(tt.list)
+		if strings.Contains(tt.list, "18446744073709551615") {
+			if err == nil {
+				t.Errorf("ParseHostlist(%q) = %q; want an error", tt.list, got)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(got, strings.Fields(tt.names)) {
+			t.Errorf("ParseHostlist(%q) = %q, %v; want %s", tt.list, got, err, tt.names)
+		}
+		if tt.short == "" {
+			tt.short = tt.list
+		}
+		if got := Hostlist(got); got != tt.short {
+			t.Errorf("Hostlist(%s) = %s; want %s", tt.names, got, tt.short)
+		}
+	}
+}
+
+func TestParseHostlistErrors(t *testing.T) {
+	for _, list := range []string{
+		"n[1-3", "n1]", "n[]", "n[a]", "n[3-1]", "n[1-]", "n[-1]", ",", "n1,,n2", "n[1][", "n[0-4000000000]",
+		"n[0-9999][0-9999]", strings.Repeat("n[0-99999],", 20),
+	} {
+		if got, err := ParseHostlist(list); err == nil {
+			t.Errorf("ParseHostlist(%.40q) = %d names; want an error", list, len(got))
+		}
+	}
+}
+
+// FuzzHostlist checks that what is written is read again.
+func FuzzHostlist(f *testing.F) {
+	f.Add("n[1-3,07],login")
+	f.Add("a[1-2]b[3],c")
+	f.Fuzz(func(t *testing.T, list string) {
+		names, err := ParseHostlist(list)
+		if err != nil {
+			return
+		}
+		again, err := ParseHostlist(Hostlist(names))
+		if err != nil || !slices.Equal(names, again) {
+			t.Errorf("%q is %q; written as %q it is %q, %v", list, names, Hostlist(names), again, err)
+		}
+	})
+}

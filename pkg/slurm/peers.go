@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slurm
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Variables by which srun tells the helpers of a step what they need to speak to
+// each other. The shim takes them out of the environment of the tasks.
+const (
+	// SecretVariable holds [Secret.Reveal] of the step.
+	SecretVariable = "BROLGA_STEP_SECRET"
+	// AddressesVariable holds what [Addresses] wrote.
+	AddressesVariable = "BROLGA_STEP_ADDRESSES"
+)
+
+// Node is one node of a step.
+type Node struct {
+	// Name is Slurm's, Address what Slurm itself reaches it by: a number or a name
+	// (slurm.conf(5), NodeAddr).
+	Name, Address string
+}
+
+// Names returns the names of nodes, in their order.
+func Names(nodes []Node) []string {
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
+// Addresses writes the addresses of those nodes of a list of Slurm's that have one
+// besides their name, as the value of [AddressesVariable]: "NAMES ADDRESSES", lists
+// of Slurm's form and of the same length. Of an empty list it is all nodes.
+func Addresses(list string, addresses map[string]string) (string, error) {
+	names, err := ParseHostlist(list)
+	if err != nil {
+		return "", err
+	}
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(addresses))
+	}
+	var known, at []string
+	for _, name := range names {
+		address := addresses[name]
+		if address == "" || address == name || strings.ContainsAny(address, ", []") {
+			continue
+		}
+		known, at = append(known, name), append(at, address)
+	}
+	return Hostlist(known) + " " + Hostlist(at), nil
+}
+
+func parseAddresses(text string) (map[string]string, error) {
+	malformed := fmt.Errorf("%s is malformed: unset it", AddressesVariable)
+	first, second, ok := strings.Cut(text, " ")
+	names, err1 := ParseHostlist(first)
+	at, err2 := ParseHostlist(second)
+	if err := errors.Join(err1, err2); !ok || err != nil || len(names) != len(at) {
+		return nil, errors.Join(malformed, err)
+	}
+	addresses := map[string]string{}
+	for i := range names {
+		addresses[names[i]] = at[i]
+	}
+	return addresses, nil
+}
+
+// takeShared moves what is for the helpers out of the environment.
+func (s *Step) takeShared() error {
+	var errs []error
+	if text, ok := s.Getenv(SecretVariable); ok {
+		var err error
+		s.Secret, err = parseSecret(text)
+		errs = append(errs, err)
+	}
+	if text, ok := s.Getenv(AddressesVariable); ok {
+		var err error
+		s.addresses, err = parseAddresses(text)
+		errs = append(errs, err)
+	}
+	s.Env = slices.DeleteFunc(s.Env, func(entry string) bool {
+		return strings.HasPrefix(entry, SecretVariable+"=") || strings.HasPrefix(entry, AddressesVariable+"=")
+	})
+	return errors.Join(errs...)
+}
+
+// Peers returns all nodes of the step, those of all components of a heterogeneous
+// one, in Slurm's order, and the own place among them. The batch script and the shell
+// of salloc have one node, however many the job has.
+func (s Step) Peers() (nodes []Node, own int, err error) {
+	list, ok := s.Getenv("SLURM_STEP_NODELIST")
+	if s.StartsSteps() || (!ok && s.NodeCount <= 1) {
+		return []Node{s.node(s.Node)}, 0, nil
+	}
+	names, err := ParseHostlist(list)
+	if err != nil {
+		return nil, 0, fmt.Errorf("SLURM_STEP_NODELIST: %w", err)
+	}
+	own = -1
+	seen := map[string]bool{}
+	for i, name := range names {
+		if seen[name] {
+			return nil, 0, fmt.Errorf("several components of the step share node %s", name)
+		}
+		if seen[name] = true; name == s.Node {
+			own = i
+		}
+		nodes = append(nodes, s.node(name))
+	}
+	if own < 0 || len(nodes) < int(s.NodeCount) {
+		return nil, 0, fmt.Errorf("node %s is not one of the step's, which are %q, as SLURM_STEP_NODELIST says", s.Node, list)
+	}
+	return nodes, own, nil
+}
+
+func (s Step) node(name string) Node {
+	if address := s.addresses[name]; address != "" {
+		return Node{name, address}
+	}
+	return Node{name, name}
+}

@@ -6,6 +6,8 @@ package hooks
 
 import (
 	"github.com/brolga-hpc/brolga/hooks/batchscript"
+	"github.com/brolga-hpc/brolga/hooks/glibc"
+	"github.com/brolga-hpc/brolga/hooks/mountset"
 	"github.com/brolga-hpc/brolga/hooks/mpi"
 	"github.com/brolga-hpc/brolga/hooks/pmix"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -15,6 +17,8 @@ import (
 func All() []hook.Hook {
 	return []hook.Hook{
 		batchscript.Hook{},
+		glibc.Hook{}, // before those whose libraries may need it
+		mountset.Hook{},
 		mpi.Hook{},
 		pmix.Hook{},
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/brolga-hpc/brolga/hooks"
+	"github.com/brolga-hpc/brolga/hooks/mountset"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
@@ -42,6 +43,9 @@ func runHooks(_ context.Context, v verb, args []string) error {
 	for _, h := range all {
 		d := h.Describe()
 		listed = append(listed, listedHook{h.Name(), d.Moment, d.When, d.Effect})
+		if h.Name() == (mountset.Hook{}).Name() {
+			listed = append(listed, mountSets(conf)...)
+		}
 	}
 	if printErr := printHooks(listed, *asJSON); printErr != nil {
 		return printErr
@@ -54,6 +58,16 @@ func runHooks(_ context.Context, v verb, args []string) error {
 func allHooks(conf config.Config) ([]hook.Hook, error) {
 	described, err := external.Load(conf.Hooks.Directories)
 	return append(hooks.All(), external.Hooks(described, external.Options{Timeout: time.Duration(conf.Hooks.Timeout)})...), err
+}
+
+// mountSets lists the site's sets, which are one hook.
+func mountSets(conf config.Config) []listedHook {
+	var all []listedHook
+	for _, s := range conf.MountSets {
+		d := mountset.Describe(s)
+		all = append(all, listedHook{"mountset " + s.Name, d.Moment, d.When, d.Effect})
+	}
+	return all
 }
 
 func printHooks(all []listedHook, asJSON bool) error {

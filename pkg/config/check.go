@@ -29,6 +29,7 @@ var checks = []func(Config) error{
 	checkHooks,
 	checkRegistries,
 	checkMPI,
+	checkMountSets,
 	func(c Config) error { return c.Policy.Validate() },
 }
 

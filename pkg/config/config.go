@@ -82,6 +82,8 @@ type Config struct {
 	Registries Registries `toml:"registry"`
 	// MPI are the MPIs of the host that can take the place of an image's.
 	MPI []MPI `toml:"mpi"`
+	// MountSets are sets of what else of the host containers can get.
+	MountSets []MountSet `toml:"mount_set"`
 	// Convert limits the conversion of an image.
 	Convert Convert `toml:"convert"`
 	// Policy restricts which images run.
@@ -148,6 +150,9 @@ type Container struct {
 	// MPI names the [MPI] that replaces the image's where it fits unless the user
 	// says otherwise. Empty is none.
 	MPI string `toml:"mpi"`
+	// Glibc replaces C libraries of images that are older than the host's unless
+	// the user says otherwise.
+	Glibc bool `toml:"glibc"`
 	// RemapRoot makes the user root in a user namespace.
 	RemapRoot bool `toml:"remap_root"`
 	// Environments are directories with the site's environment definition

@@ -90,6 +90,9 @@ func TestParse(t *testing.T) {
 		{in: "[container]\nmpi = 'a'\n[[mpi]]\nname = 'a'\nlibraries = ['libmpi.so.12']\nmounts = ['/opt/a']", change: func(c *Config) {
 			c.Container.MPI, c.MPI = "a", []MPI{{Name: "a", Libraries: []string{"libmpi.so.12"}, Mounts: []string{"/opt/a"}}}
 		}},
+		{in: "container.glibc = true\n[[mount_set]]\nname = 'a'\nuse = 'image'\nannotation = 'com.a=true'\nlibraries = ['liba.so.1']", change: func(c *Config) {
+			c.Container.Glibc, c.MountSets = true, []MountSet{{Name: "a", Use: "image", Annotation: "com.a=true", Libraries: []string{"liba.so.1"}}}
+		}},
 		{in: "[convert]\nmemory = '3g'\nsquashfs = '5m'", change: func(c *Config) { c.Convert.Memory, c.Convert.Squashfs = 3<<30, 5<<20 }},
 		{in: "[container]\nworkdir = 'image'", change: func(c *Config) { c.Container.Workdir = "image" }},
 		{in: "[container]\ntmpfs_size = '512M'", change: func(c *Config) { c.Container.TmpfsSize = "512M" }},
@@ -198,6 +201,19 @@ func TestCheck(t *testing.T) {
 		{"mpi with another device", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Devices: []string{"/etc/*"}}} }, `mpi a: devices: "/etc/*": want a pattern below /dev`},
 		{"mpi with half a variable", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Env: []string{"A"}}} }, `mpi a: env: "A": want NAME=VALUE`},
 		{"mpi that is missing", func(c *Config) { c.Container.MPI = "b" }, `container.mpi = "b": there is no [[mpi]] of that name`},
+		{"mount set", func(c *Config) {
+			c.MountSets = []MountSet{{Name: "cxi", Use: UseAlways, Annotation: "a=", Mounts: []string{"/a"}}, {Name: "b", Env: []string{"A=1"}}}
+		}, ""},
+		{"mount set without anything", func(c *Config) { c.MountSets = []MountSet{{}} }, "mount_set.name = \"\": want a name of letters, digits and ._-, not a word for yes or no\nmount_set : want libraries, mounts, devices or env"},
+		{"mount set twice", func(c *Config) {
+			c.MountSets = []MountSet{{Name: "a", Env: []string{"A=1"}}, {Name: "a", Env: []string{"A=1"}}}
+		}, `mount_set.name = "a": is there twice`},
+		{"mount set with another use", func(c *Config) { c.MountSets = []MountSet{{Name: "a", Use: "auto", Env: []string{"A=1"}}} }, `mount_set a: use = "auto": want asked, always or image`},
+		{"mount set for images with nothing", func(c *Config) { c.MountSets = []MountSet{{Name: "a", Use: UseImage, Env: []string{"A=1"}}} }, `mount_set a: use = "image": want libraries to look for in images`},
+		{"mount set with half an annotation", func(c *Config) { c.MountSets = []MountSet{{Name: "a", Annotation: "x", Env: []string{"A=1"}}} }, `mount_set a: annotation = "x": want NAME=VALUE`},
+		{"mount set with what is wrong for an mpi, too", func(c *Config) {
+			c.MountSets = []MountSet{{Name: "a", Libraries: []string{"x/y"}, Devices: []string{"/etc/*"}, Env: []string{"A"}}}
+		}, "mount_set a: \"x/y\": want an absolute path without . and .., or a name such as libmpi.so.12\nmount_set a: devices: \"/etc/*\": want a pattern below /dev\nmount_set a: env: \"A\": want NAME=VALUE"},
 		{"registries", func(c *Config) {
 			c.Registries = Registries{{Name: "docker.io", Mirrors: []string{"m.example", "m.example:5000/hub/a_b-c"}}, {Name: "[::1]:5000"}, {Name: "localhost", Parallel: 32}}
 		}, ""},

@@ -45,8 +45,8 @@ func checkMPI(c Config) error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, m := range c.MPI {
-		if !isMPIName(m.Name) {
-			errs = append(errs, fmt.Errorf("mpi.name = %q: want a name of letters, digits and ._-, not a word for yes or no", m.Name))
+		if !isName(m.Name) {
+			errs = append(errs, fmt.Errorf("mpi.name = %q: %s", m.Name, wantName))
 		}
 		if seen[m.Name] {
 			errs = append(errs, fmt.Errorf("mpi.name = %q: is there twice", m.Name))
@@ -60,34 +60,50 @@ func checkMPI(c Config) error {
 	return errors.Join(errs...)
 }
 
-// isMPIName tells whether the value of an option can stand for a name.
-func isMPIName(name string) bool {
+const wantName = "want a name of letters, digits and ._-, not a word for yes or no"
+
+// isName tells whether the value of an option can stand for a name.
+func isName(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	return name != "" && strings.Contains(letters, name[:1]) && strings.Trim(name, letters+"0123456789._-") == "" &&
 		!slices.Contains([]string{"y", "yes", "true", "n", "no", "false"}, strings.ToLower(name))
 }
 
 func (m MPI) check() error {
+	where := "mpi " + m.Name
 	var errs []error
 	if len(m.Libraries) == 0 {
-		errs = append(errs, fmt.Errorf("mpi %s: libraries: want at least one", m.Name))
+		errs = append(errs, fmt.Errorf("%s: libraries: want at least one", where))
 	}
-	for _, path := range slices.Concat(m.Libraries, m.Dependencies) {
-		if path == "" || strings.Contains(path, "/") && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
-			errs = append(errs, fmt.Errorf("mpi %s: %q: want an absolute path without . and .., or a name such as libmpi.so.12", m.Name, path))
-		}
-	}
+	errs = append(errs, checkLibraries(where, slices.Concat(m.Libraries, m.Dependencies)))
 	if m.Check != "" && !slices.Contains(MPIChecks, m.Check) {
-		errs = append(errs, fmt.Errorf("mpi %s: check = %q: want %s", m.Name, m.Check, strings.Join(MPIChecks, ", ")))
+		errs = append(errs, fmt.Errorf("%s: check = %q: want %s", where, m.Check, strings.Join(MPIChecks, ", ")))
 	}
-	for _, pattern := range m.Devices {
-		if !isDevicePattern(pattern) {
-			errs = append(errs, fmt.Errorf("mpi %s: devices: %q: want a pattern below /dev", m.Name, pattern))
+	return errors.Join(append(errs, checkAdditions(where, m.Devices, m.Env))...)
+}
+
+// checkLibraries checks how libraries of the host are named.
+func checkLibraries(where string, libraries []string) error {
+	var errs []error
+	for _, path := range libraries {
+		if path == "" || strings.Contains(path, "/") && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
+			errs = append(errs, fmt.Errorf("%s: %q: want an absolute path without . and .., or a name such as libmpi.so.12", where, path))
 		}
 	}
-	for _, variable := range m.Env {
+	return errors.Join(errs...)
+}
+
+// checkAdditions checks what a container gets besides libraries and mounts.
+func checkAdditions(where string, devices, env []string) error {
+	var errs []error
+	for _, pattern := range devices {
+		if !isDevicePattern(pattern) {
+			errs = append(errs, fmt.Errorf("%s: devices: %q: want a pattern below /dev", where, pattern))
+		}
+	}
+	for _, variable := range env {
 		if name, _, ok := strings.Cut(variable, "="); !ok || name == "" {
-			errs = append(errs, fmt.Errorf("mpi %s: env: %q: want NAME=VALUE", m.Name, variable))
+			errs = append(errs, fmt.Errorf("%s: env: %q: want NAME=VALUE", where, variable))
 		}
 	}
 	return errors.Join(errs...)

@@ -69,6 +69,11 @@ const (
 	MPI   = "container-mpi"
 	NoMPI = "no-container-mpi"
 
+	Glibc      = "container-glibc"
+	NoGlibc    = "no-container-glibc"
+	MountSet   = "container-mount-set"
+	NoMountSet = "no-container-mount-set"
+
 	Environment = "environment"
 	Annotation  = "container-annotation"
 
@@ -190,6 +195,26 @@ var Table = []Option{
 	{
 		Name: NoMPI, Negates: MPI,
 		Usage: "use the image's own MPI",
+	},
+	{
+		Name:  Glibc,
+		Usage: "use the host's C library in place of an older one of the image",
+		Doc: "Wanted where libraries of the host, an MPI for example, need a newer GNU C library than the image has. An image whose " +
+			"C library is as new keeps it; one without the GNU C library is an error. See [hooks.md](hooks.md).",
+	},
+	{
+		Name: NoGlibc, Negates: Glibc,
+		Usage: "use the image's own C library",
+	},
+	{
+		Name: MountSet, Arg: "NAME[,...]", Optional: true,
+		Usage: "add these sets of the site's libraries, mounts and devices",
+		Doc: "`brolga hooks` lists them. Without NAME all of them. A site may give some to all containers, or to those of images " +
+			"that have a certain library. See [hooks.md](hooks.md).",
+	},
+	{
+		Name: NoMountSet, Negates: MountSet,
+		Usage: "add none of the site's sets",
 	},
 	{
 		Name: Environment, Arg: "NAME|FILE",

@@ -84,6 +84,11 @@ type Request struct {
 	MPI *MPI
 	// PMIx is what the step's PMIx clients need, or nil.
 	PMIx *PMIx `json:",omitempty"`
+	// Glibc tells whether the host's C library replaces an older one of the image.
+	Glibc Glibc
+	// MountSets are the sets of the site that the step gets, or may get because of
+	// an annotation or of what is in the image.
+	MountSets []MountSet
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -126,6 +131,40 @@ type MPI struct {
 	Asked bool
 	// Shows are its mounts.
 	Shows []Mount
+}
+
+// MountSet is a set of what the site shows of the host.
+type MountSet struct {
+	config.MountSet
+	// Asked tells whether the user wants it.
+	Asked bool
+	// Shows are its mounts. The destination of some begins with "/" and
+	// [ProviderPath].
+	Shows []Mount
+}
+
+// ProviderPath stands for the directory of libfabric's providers in a container.
+const ProviderPath = "{fi_provider_path}"
+
+// Glibc says whether to replace the C library.
+type Glibc string
+
+// The values of [Glibc]. With GlibcIfFits an image without the GNU C library is left
+// alone without a word, because the user did not ask for it.
+const (
+	GlibcNo     Glibc = ""
+	GlibcIfFits Glibc = "if-fits"
+	GlibcYes    Glibc = "yes"
+)
+
+func glibc(c config.Config, o option.Set) Glibc {
+	switch {
+	case !o.Flag(option.Glibc, c.Container.Glibc):
+		return GlibcNo
+	case o.Has(option.Glibc):
+		return GlibcYes
+	}
+	return GlibcIfFits
 }
 
 // Home says whether the home directory is mounted.
@@ -184,6 +223,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		DryRun:         o.Flag(option.DryRun, false),
 		Script:         s.Script,
 		PMIx:           pmix(s),
+		Glibc:          glibc(c, o),
 		Command:        s.Command,
 	}
 	err := errors.Join(
@@ -194,6 +234,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveEnv(o),
 		r.resolveNamespaces(o),
 		r.resolveMPI(c, o),
+		r.resolveMountSets(c, o),
 		r.resolveAnnotations(o),
 		r.resolvePull(o),
 		r.checkMultiProg(s),
@@ -418,27 +459,70 @@ func (r *Request) resolveMPI(c config.Config, o option.Set) error {
 		return fmt.Errorf("--%s: %q is not one of %s", option.MPI, name, strings.Join(names, ", "))
 	}
 	r.MPI = &MPI{MPI: stack, Asked: asked}
-	return r.resolveMPIMounts()
+	var err error
+	r.MPI.Shows, err = parseShows("mpi "+stack.Name, stack.Mounts)
+	return err
 }
 
-func (r *Request) resolveMPIMounts() error {
+// parseShows reads mounts that belong to a table of the site's configuration.
+func parseShows(where string, entries []string) ([]Mount, error) {
+	var all []Mount
 	var errs []error
-	for _, entry := range r.MPI.Mounts {
+	where += " of the site configuration"
+	for _, entry := range entries {
 		mounts, err := option.ParseMounts(entry)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("mpi %s of the site configuration: %w", r.MPI.Name, err))
+			errs = append(errs, fmt.Errorf("%s: %w", where, err))
 		}
 		for _, m := range mounts {
 			if m.Source == option.Tmpfs || m.Source == option.Umount || m.IsRelative() {
-				errs = append(errs, fmt.Errorf("mpi %s of the site configuration: mount %q: want a path of the host", r.MPI.Name, entry))
+				errs = append(errs, fmt.Errorf("%s: mount %q: want a path of the host", where, entry))
 			}
 			if isTaken(filepath.Clean(m.Target)) {
-				errs = append(errs, fmt.Errorf("mpi %s of the site configuration: destination %s is taken: choose another", r.MPI.Name, m.Target))
+				errs = append(errs, fmt.Errorf("%s: destination %s is taken: choose another", where, m.Target))
 			}
-			r.MPI.Shows = append(r.MPI.Shows, Mount{m, true})
+			all = append(all, Mount{m, true})
 		}
 	}
+	return all, errors.Join(errs...)
+}
+
+func (r *Request) resolveMountSets(c config.Config, o option.Set) error {
+	value, asked := o[option.MountSet]
+	if value == "0" {
+		return nil
+	}
+	var names []string
+	for _, s := range c.MountSets {
+		names = append(names, s.Name)
+	}
+	if asked && len(names) == 0 {
+		return fmt.Errorf("--%s: this cluster offers no sets", option.MountSet)
+	}
+	wanted := strings.Split(value, ",")
+	var errs []error
+	for _, name := range wanted {
+		if asked && value != "1" && !slices.Contains(names, name) {
+			errs = append(errs, fmt.Errorf("--%s: %q is not one of %s", option.MountSet, name, strings.Join(names, ", ")))
+		}
+	}
+	for _, s := range c.MountSets {
+		set := MountSet{MountSet: s, Asked: asked && (value == "1" || slices.Contains(wanted, s.Name))}
+		var err error
+		set.Shows, err = parseShows("mount_set "+s.Name, withProviderPath(s.Mounts))
+		errs = append(errs, err)
+		r.MountSets = append(r.MountSets, set)
+	}
 	return errors.Join(errs...)
+}
+
+// withProviderPath makes destinations that begin with [ProviderPath] absolute ones.
+func withProviderPath(entries []string) []string {
+	var all []string
+	for _, entry := range entries {
+		all = append(all, strings.ReplaceAll(entry, ":"+ProviderPath, ":/"+ProviderPath))
+	}
+	return all
 }
 
 func (r *Request) resolveAnnotations(o option.Set) error {

@@ -105,6 +105,7 @@ func checkGolden(t *testing.T, path string, v any) {
 
 func TestResolveErrors(t *testing.T) {
 	mpi := []string{"[[mpi]]", "name = 'a'", "libraries = ['libmpi.so.12']", "[[mpi]]", "name = 'last'", "libraries = ['libmpi.so.12']"}
+	sets := []string{"[[mount_set]]", "name = 'a'", "mounts = ['/a']", "[[mount_set]]", "name = 'last'"}
 	image := [2]string{option.Image, "ubuntu"}
 	for _, tt := range []struct {
 		name string
@@ -132,6 +133,10 @@ func TestResolveErrors(t *testing.T) {
 		{name: "another mpi", in: input{Config: mpi, Options: [][2]string{image, {option.MPI, "b"}}}, err: `--container-mpi: "b" is not one of a, last`},
 		{name: "mount of an mpi", in: input{Config: append(mpi, "mounts = ['tmpfs:/a']"), Options: [][2]string{image, {option.MPI, "last"}}}, err: `mpi last of the site configuration: mount "tmpfs:/a": want a path of the host`},
 		{name: "mount of an mpi at /", in: input{Config: append(mpi, "mounts = ['/a:/']"), Options: [][2]string{image, {option.MPI, "last"}}}, err: "mpi last of the site configuration: destination / is taken"},
+		{name: "no mount sets", in: input{Options: [][2]string{image, {option.MountSet, ""}}}, err: "--container-mount-set: this cluster offers no sets"},
+		{name: "other mount sets", in: input{Config: append(sets, "mounts = ['/b']"), Options: [][2]string{image, {option.MountSet, "a,b,c"}}}, err: "--container-mount-set: \"b\" is not one of a, last\n--container-mount-set: \"c\" is not one of a, last"},
+		{name: "mount of a set", in: input{Config: append(sets, "mounts = ['./b:/b']"), Options: [][2]string{image}}, err: `mount_set last of the site configuration: mount "./b:/b": want a path of the host`},
+		{name: "mount of a set at /", in: input{Config: append(sets, "mounts = ['/a:/']"), Options: [][2]string{image}}, err: "mount_set last of the site configuration: destination / is taken"},
 		{name: "pull", in: input{Options: [][2]string{image, {option.Pull, "sometimes"}}}, err: `--container-pull: "sometimes" is not one of missing, always, never`},
 		{name: "root", in: input{Options: [][2]string{image}, Step: slurm.Step{UID: 0}}, err: "user root may not run containers on this cluster"},
 		{

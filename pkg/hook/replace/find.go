@@ -70,8 +70,8 @@ func (h *Host) Looked() []memory.File {
 	return slices.SortedFunc(maps.Values(h.looked), func(a, b memory.File) int { return strings.Compare(a.Path, b.Path) })
 }
 
-// look must come before a file is read.
-func (h *Host) look(path string) {
+// Look notes a file that something depends on. It must come before it is read.
+func (h *Host) Look(path string) {
 	if _, known := h.looked[path]; !known {
 		h.looked[path] = memory.Look([]string{path})[0]
 	}
@@ -89,8 +89,8 @@ func (h *Host) All(names []string) ([]*Library, error) {
 	return all, errors.Join(errs...)
 }
 
-// near finds what a library needs: beside it, or as the loader does.
-func (h *Host) near(name string, other *Library) (*Library, error) {
+// Near finds what belongs to a library: beside it, or as the loader does.
+func (h *Host) Near(name string, other *Library) (*Library, error) {
 	if l, err := h.open(filepath.Join(filepath.Dir(other.Path), name)); err == nil {
 		return l, nil
 	}
@@ -103,7 +103,7 @@ func (h *Host) Named(name string) (*Library, error) {
 		return h.open(name)
 	}
 	if h.cache == nil {
-		h.look(library.CachePath)
+		h.Look(library.CachePath)
 		text, err := os.ReadFile(library.CachePath)
 		if err == nil {
 			h.cache, err = library.ParseCache(text)
@@ -124,7 +124,7 @@ func (h *Host) Named(name string) (*Library, error) {
 }
 
 func (h *Host) open(path string) (*Library, error) {
-	h.look(path)
+	h.Look(path)
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host's library: %w", err)
@@ -132,7 +132,7 @@ func (h *Host) open(path string) (*Library, error) {
 	if l := h.opened[resolved]; l != nil {
 		return l, nil
 	}
-	h.look(resolved)
+	h.Look(resolved)
 	f, err := os.Open(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("open the host's library: %w", err)
@@ -266,6 +266,12 @@ func (i *Image) paths(name string) []string {
 	}
 	return paths
 }
+
+// At returns the library at a path, or nil.
+func (i *Image) At(path string) *Library { return i.open(path, filepath.Base(path)) }
+
+// HasCache tells whether the image has an ld.so.cache with libraries for this machine.
+func (i *Image) HasCache() bool { return len(i.cache) > 0 }
 
 // knows tells whether the cache has a library of that name.
 func (i *Image) knows(name string) bool {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/option"
 )
 
 // Plan is what is going to be done.
@@ -78,6 +79,27 @@ func (p *Plan) Found() hook.Found {
 	return hook.Found{Warnings: p.Warnings, Notes: p.Notes, Sources: p.Host.Looked()}
 }
 
+// Serves returns the path, where it was installed, of the library that programs in the
+// container will find by that name: of the host's on the host. It is "" if there is none.
+func (p *Plan) Serves(name string) string {
+	if h := p.adds[name]; h != nil {
+		return h.Path
+	}
+	l := p.Image.Find(name)
+	switch {
+	case l == nil:
+		return ""
+	case l.by != nil:
+		return l.by.Path
+	}
+	for _, c := range p.covers {
+		if c.image == l {
+			return c.host.Path
+		}
+	}
+	return l.Path
+}
+
 // CarryOut does what was planned.
 func (p *Plan) CarryOut() error {
 	var errs []error
@@ -107,6 +129,27 @@ func (p *Plan) Complete(dependencies []string) error {
 	for i := 0; i < len(p.used); i++ { // it grows meanwhile
 		if err := p.satisfy(p.used[i]); err != nil {
 			return err
+		}
+	}
+	return p.Image.err
+}
+
+// AddMissing adds those libraries that the host's need and the image has none of, of
+// whatever version.
+func (p *Plan) AddMissing() error {
+	if err := p.findDirectory(); err != nil {
+		return err
+	}
+	for i := 0; i < len(p.used); i++ { // it grows meanwhile
+		for _, name := range p.used[i].Needed {
+			if p.adds[name] != nil || p.Image.Find(name) != nil {
+				continue
+			}
+			with, err := p.Host.Near(name, p.used[i])
+			if err != nil {
+				return fmt.Errorf("the host's %s needs %s: %w", p.used[i], name, err)
+			}
+			p.Add(name, with)
 		}
 	}
 	return p.Image.err
@@ -169,7 +212,7 @@ func (p *Plan) satisfy(h *Library) error {
 		if c != nil && (p.isCovered(c) || missing(required, p.Image.Defines(c)) == "") {
 			continue
 		}
-		with, err := p.Host.near(name, h)
+		with, err := p.Host.Near(name, h)
 		if err != nil {
 			return fmt.Errorf("the host's %s needs %s: %w", h, name, err)
 		}
@@ -191,7 +234,7 @@ func (p *Plan) checkGNU(h *Library, required []string) error {
 		return nil
 	}
 	return fault.WithHint(fmt.Errorf("the host's %s needs %s, and the image's libc.so.6 has only %s", h, lacks, Newest(defined, lacks)),
-		p.refuse+"; otherwise use an image with a newer C library")
+		p.refuse+"; otherwise try --"+option.Glibc+", which uses the host's C library, or use an image with a newer one")
 }
 
 func (p *Plan) isCovered(c *Library) bool {

@@ -17,7 +17,9 @@ HELPER     := $(PREFIX)/libexec/brolga/brolga-helper
 # -buildvcs=false: root may build somebody else's checkout.
 # $(call GOBUILD,LINKER-FLAGS)
 GOBUILD     = $(GO) build -trimpath -buildvcs=false -ldflags "-s -w $(1) \
-	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.Version=$(VERSION)"
+	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.Version=$(VERSION) $(GOLDFLAGS)"
+# More for the linker; a test cluster has drivers of its own.
+GOLDFLAGS  ?=
 CFLAGS     ?= -O2 -g
 CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
 CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\"
@@ -27,12 +29,14 @@ HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
 
 .PHONY: all
-all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-launch $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
+all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-launch $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
 
 # The go command knows best what is out of date.
 .PHONY: FORCE
 $(BUILD)/brolga: FORCE | $(BUILD)
 	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/brolga
+$(BUILD)/brolga-cdi: FORCE | $(BUILD)
+	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/brolga-cdi
 # Static: starts faster, and root loads no name service or other library.
 $(BUILD)/brolga-helper: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags -static) -tags osusergo,netgo -o $@ ./cmd/brolga-helper
@@ -57,6 +61,7 @@ $(BUILD):
 install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga $(DESTDIR)$(PREFIX)/bin/brolga
 	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
+	install -D -m 0755 $(BUILD)/brolga-cdi $(DESTDIR)$(dir $(HELPER))brolga-cdi
 	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(dir $(HELPER))brolga-launch
 	install -D -m 0755 $(BUILD)/libbrolga.so $(DESTDIR)$(LIBRARY)
 	install -D -m 0755 $(BUILD)/spank_brolga.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_brolga.so

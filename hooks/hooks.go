@@ -6,6 +6,7 @@ package hooks
 
 import (
 	"github.com/brolga-hpc/brolga/hooks/batchscript"
+	"github.com/brolga-hpc/brolga/hooks/device"
 	"github.com/brolga-hpc/brolga/hooks/glibc"
 	"github.com/brolga-hpc/brolga/hooks/mountset"
 	"github.com/brolga-hpc/brolga/hooks/mpi"
@@ -21,5 +22,6 @@ func All() []hook.Hook {
 		mountset.Hook{},
 		mpi.Hook{},
 		pmix.Hook{},
+		device.Hook{},
 	}
 }

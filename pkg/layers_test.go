@@ -25,8 +25,8 @@ var layers = [][]string{
 	{"policy", "hook/memory"},
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
-	{"request", "edf", "image/layout", "image/source"},
-	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store"},
+	{"request", "edf", "device", "image/layout", "image/source"},
+	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle", "hook/external", "hook/replace"},
 	{"container"},
@@ -47,6 +47,7 @@ var only = []struct {
 	{"net/http", []string{"pkg/image/pull"}},
 	{"github.com/klauspost/compress", []string{"pkg/image/load", "pkg/image/squash"}},
 	{"github.com/BurntSushi/toml", []string{"pkg/config"}},
+	{"tags.cncf.io/container-device-interface/pkg/cdi", []string{"pkg/device/cdi"}},
 	{"github.com/sigstore", []string{"pkg/image/signature"}},
 }
 
@@ -147,7 +148,7 @@ func TestLinked(t *testing.T) {
 			"net", "net/http", "os/exec", "plugin", "github.com/opencontainers/runc", "github.com/google/go-containerregistry",
 			module + "/pkg/command", module + "/pkg/engine", module + "/pkg/container", module + "/pkg/image/pull", module + "/pkg/image/signature",
 		}},
-		{"./cmd/brolga-helper", []string{"net/http", "github.com/google/go-containerregistry", module + "/pkg/image/pull", module + "/pkg/image/squash", module + "/pkg/image/signature"}},
+		{"./cmd/brolga-helper", []string{"net/http", "github.com/google/go-containerregistry", module + "/pkg/image/pull", module + "/pkg/image/squash", module + "/pkg/image/signature", "go.yaml.in/yaml"}},
 		{"./cmd/brolga", []string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups"}},
 	} {
 		for _, p := range list(t, "-deps", tt.program) {

@@ -247,17 +247,39 @@ static int check_answer(struct answer *answer, struct join_error *error)
 	return 0;
 }
 
+/* Splits NAME=VALUE; returns the value, or NULL. */
+static const char *split_variable(char *name, size_t size, const char *variable)
+{
+	const char *equals = strchr(variable, '=');
+
+	if (!equals || (size_t)(equals - variable) >= size)
+		return NULL;
+	memcpy(name, variable, (size_t)(equals - variable));
+	name[equals - variable] = '\0';
+	return equals + 1;
+}
+
+/* A list that is longer than those of GPUs is not one, and stays as it is. */
+static void renumber_variable(spank_t sp, const char *name, const char *map)
+{
+	static char before[4096], after[4096];
+
+	if (spank_getenv(sp, name, before, sizeof(before)) == ESPANK_SUCCESS &&
+	    renumber(after, sizeof(after), before, map) == 0)
+		spank_setenv(sp, name, after, 1);
+}
+
 /* Plan records that change the task's environment or tell the user something. */
 static void apply_record(spank_t sp, bool reports, const char *key, size_t length,
 			 const char *value)
 {
 	static char name[4096];
-	const char *equals = strchr(value, '=');
+	const char *rest = split_variable(name, sizeof(name), value);
 
-	if (record_is(key, length, "set") && equals && (size_t)(equals - value) < sizeof(name)) {
-		memcpy(name, value, (size_t)(equals - value));
-		name[equals - value] = '\0';
-		spank_setenv(sp, name, equals + 1, 1);
+	if (record_is(key, length, "set") && rest) {
+		spank_setenv(sp, name, rest, 1);
+	} else if (record_is(key, length, "renumber") && rest) {
+		renumber_variable(sp, name, rest);
 	} else if (record_is(key, length, "unset")) {
 		spank_unsetenv(sp, value);
 	} else if (record_is(key, length, "warning") && reports) {

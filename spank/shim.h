@@ -105,6 +105,10 @@ int helper_tell(int request, const struct message *m, char *reply, size_t size);
 
 int launch_by(spank_t sp, const char *launcher, int plan, int socket);
 
+/* ---- renumber.c: numbers in lists ---- */
+
+int renumber(char *out, size_t size, const char *list, const char *map);
+
 /* ---- remap.c: root of a user namespace ---- */
 
 int remap_limit(void);

@@ -20,6 +20,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -157,6 +158,11 @@ func (b *Bundle) mount() (err error) {
 	if err := mountAll(root, slices.Concat(b.Found.Mounts, s.Mounts)); err != nil {
 		return err
 	}
+	for _, l := range b.Found.Links {
+		if err := root.Link(l.Path, l.Target); err != nil {
+			b.Found.Warnings = append(b.Found.Warnings, fault.Line(err))
+		}
+	}
 	if s.Root.Readonly {
 		return root.MakeReadOnly()
 	}
@@ -212,6 +218,7 @@ func mountAll(root *rootfs.Rootfs, mounts []specs.Mount) error {
 			AsUser:   has(spec.AsUser),
 			ReadOnly: has("ro"),
 			NoExec:   has("noexec"),
+			Devices:  has(spec.Devices),
 			Device:   has(spec.Device),
 			Private:  has("private") || has("rprivate"),
 		})

@@ -26,6 +26,8 @@ var checks = []func(Config) error{
 	checkPullTimeout,
 	checkConvert,
 	checkDevices,
+	checkCDI,
+	checkGPU,
 	checkHooks,
 	checkRegistries,
 	checkMPI,

@@ -84,6 +84,9 @@ type Config struct {
 	MPI []MPI `toml:"mpi"`
 	// MountSets are sets of what else of the host containers can get.
 	MountSets []MountSet `toml:"mount_set"`
+	// CDI and GPU have the settings of devices beside container.devices.
+	CDI CDI `toml:"cdi"`
+	GPU GPU `toml:"gpu"`
 	// Convert limits the conversion of an image.
 	Convert Convert `toml:"convert"`
 	// Policy restricts which images run.
@@ -270,6 +273,12 @@ func Default() Config {
 			Unpacked: 512 << 30,
 			Squashfs: 256 << 30,
 			Files:    2_000_000,
+		},
+		CDI: CDI{Directories: []string{"/etc/cdi", "/var/run/cdi"}},
+		GPU: GPU{
+			Slurm:        true,
+			Kinds:        []string{"nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu"},
+			Capabilities: []string{"compute", "utility"},
 		},
 		Policy: policy.Policy{Allow: []string{}, Deny: []string{}},
 		Container: Container{

@@ -175,6 +175,9 @@ func TestCheck(t *testing.T) {
 		{"device elsewhere", func(c *Config) { c.Container.Devices = []string{"/etc/*"} }, `container.devices: "/etc/*": want a pattern below /dev`},
 		{"device that climbs", func(c *Config) { c.Container.Devices = []string{"/dev/../etc/*"} }, `container.devices: "/dev/../etc/*": want a pattern below /dev`},
 		{"all devices", func(c *Config) { c.Container.Devices = []string{"/dev"} }, `container.devices: "/dev": want a pattern below /dev`},
+		{"cdi in a relative directory", func(c *Config) { c.CDI.Directories = []string{"cdi"} }, `cdi.directories: "cdi": want an absolute path`},
+		{"gpus of no kind", func(c *Config) { c.GPU.Kinds = []string{"gpu", "a/b=c", "a.b/c"} }, "gpu.kinds: \"gpu\": want VENDOR/CLASS\ngpu.kinds: \"a/b=c\": want VENDOR/CLASS"},
+		{"part of a driver", func(c *Config) { c.GPU.Capabilities = []string{"all", "cuda"} }, `gpu.capabilities: "cuda" is not one of compute, graphics, ngx, utility, video, compat32, display, all`},
 		{"malformed device", func(c *Config) { c.Container.Devices = []string{"/dev/["} }, `container.devices: "/dev/[": want a pattern below /dev`},
 		{"hooks", func(c *Config) {
 			c.Hooks = Hooks{Directories: []string{"/a", "/b"}, Timeout: 1, Labels: []string{"com.a.*"}}

@@ -13,7 +13,7 @@
 //	workdir = "/data"
 //	entrypoint = true
 //	writable = false
-//	devices = ["/dev/fuse", "/dev/a:/dev/b:r"]
+//	devices = ["nvidia.com/gpu=0", "/dev/fuse"]   # as --container-device
 //	[env]
 //	MODE = "fast"                         # "" removes the variable
 //	[annotations]
@@ -142,6 +142,7 @@ func (n *names) UnmarshalTOML(value any) error {
 type builder struct {
 	set         option.Set
 	mounts      []string // escaped for --container-mounts
+	devices     []string // escaped for --container-device
 	env         map[string]string
 	annotations map[string]string
 }
@@ -206,7 +207,7 @@ func (b *builder) take(f file, d document) error {
 	b.flag(option.Entrypoint, d.Entrypoint)
 	b.flag(option.Writable, d.Writable)
 	for _, m := range d.Mounts {
-		errs = append(errs, b.mount(f, "mounts", m))
+		errs = append(errs, b.mount(f, m))
 	}
 	for _, device := range d.Devices {
 		errs = append(errs, b.device(f, device))
@@ -239,7 +240,8 @@ func (b *builder) flag(name string, value *bool) {
 
 // mount adds an entry of --container-mounts. A comma in it is part of a path,
 // and a relative source starts where the file is used.
-func (b *builder) mount(f file, key, entry string) error {
+func (b *builder) mount(f file, entry string) error {
+	const key = "mounts"
 	text, err := f.expand(entry)
 	if err != nil {
 		return f.fail(err, key)
@@ -248,7 +250,7 @@ func (b *builder) mount(f file, key, entry string) error {
 		source, rest, _ := strings.Cut(text, ":")
 		text = option.Escape(filepath.Join(f.search.Cwd, source)) + ":" + rest
 	}
-	text = strings.ReplaceAll(strings.ReplaceAll(text, `\,`, ","), ",", `\,`)
+	text = escapeCommas(text)
 	if _, err := option.ParseMounts(text); err != nil {
 		return f.fail(errors.New(strings.TrimPrefix(err.Error(), "--"+option.Mounts+": ")), key)
 	}
@@ -256,17 +258,23 @@ func (b *builder) mount(f file, key, entry string) error {
 	return nil
 }
 
-// device adds "HOST[:CONTAINER[:PERMISSIONS]]" as podman's --device has it. What
-// may be done is the host's to say, by the device's owner and mode.
+// device adds an entry of --container-device. A comma in it is part of a path.
 func (b *builder) device(f file, entry string) error {
-	parts := strings.Split(entry, ":")
-	if !strings.HasPrefix(parts[0], "/dev/") {
-		return f.fail(fmt.Errorf("%q: want a path below /dev", entry), "devices")
+	text, err := f.expand(entry)
+	if err != nil {
+		return f.fail(err, "devices")
 	}
-	if len(parts) > 2 && strings.Trim(parts[2], "rwm") != "" || len(parts) > 3 {
-		return f.fail(fmt.Errorf("%q: want HOST[:CONTAINER[:rwm]]", entry), "devices")
+	text = escapeCommas(text)
+	if _, err := option.ParseDevices(text); err != nil {
+		return f.fail(errors.New(strings.TrimPrefix(err.Error(), "--"+option.Device+": ")), "devices")
 	}
-	return b.mount(f, "devices", strings.Join(parts[:min(len(parts), 2)], ":"))
+	b.devices = append(b.devices, text)
+	return nil
+}
+
+// escapeCommas makes all commas of an entry part of it.
+func escapeCommas(text string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(text, `\,`, ","), ",", `\,`)
 }
 
 func (b *builder) variables(f file, env map[string]any) error {
@@ -318,6 +326,7 @@ func (b *builder) options() option.Set {
 		}
 	}
 	join(option.Mounts, b.mounts)
+	join(option.Device, b.devices)
 	var env, annotations []string
 	for _, name := range slices.Sorted(maps.Keys(b.env)) {
 		if b.env[name] == "" {

@@ -57,8 +57,8 @@ func TestLoad(t *testing.T) {
 			want: option.Set{option.Mounts: `/a:/b:ro+noexec,/c\,d:/e,/f\,g:/h,CWD/i:/i,tmpfs:/t:size=1g`},
 		},
 		{
-			name: "devices", text: `devices = ["/dev/fuse", "/dev/a:/dev/b", "/dev/c:/dev/d:rw"]`,
-			want: option.Set{option.Mounts: "/dev/fuse,/dev/a:/dev/b,/dev/c:/dev/d"},
+			name: "devices", text: `devices = ["/dev/fuse", "/dev/a,b:/dev/b", "/dev/c:/dev/d:rw", "nvidia.com/gpu=all"]`,
+			want: option.Set{option.Device: `/dev/fuse,/dev/a\,b:/dev/b,/dev/c:/dev/d:rw,nvidia.com/gpu=all`},
 		},
 		{
 			name: "variables", text: "[env]\nB = '${USER}-${NONE:-x}'\nA = 'a,b=c'\nGONE = ''\nLITERAL = '$${USER} $HOME'",
@@ -79,8 +79,8 @@ func TestLoad(t *testing.T) {
 		{name: "a command", text: "image = '${USER:=x}'", err: "want ${NAME} or ${NAME:-TEXT}"},
 		{name: "a mount", text: "\n\nmounts = ['a:/b']", err: `FILE:3: mounts: "a:/b": source "a" does not start with / or .`},
 		{name: "a device elsewhere", text: "devices = ['/etc/passwd']", err: `FILE:1: devices: "/etc/passwd": want a path below /dev`},
-		{name: "a device of CDI", text: "devices = ['nvidia.com/gpu=all']", err: "want a path below /dev"},
-		{name: "permissions", text: "devices = ['/dev/a:/dev/b:x']", err: "want HOST[:CONTAINER[:rwm]]"},
+		{name: "a device of no kind", text: "devices = ['gpu=all']", err: "want VENDOR/CLASS=NAME, a path below /dev, or none"},
+		{name: "permissions", text: "devices = ['/dev/a:/dev/b:x']", err: "want PATH[:DST[:rwm]]"},
 		{name: "a number in env", text: "[env]\nA = 1", err: "FILE:2: env.A: want a string"},
 		{name: "no name in env", text: "[env]\n'A B' = '1'", err: `FILE:2: env.A B: --container-env: "A B" is not the name of a variable`},
 		{name: "a list in annotations", text: "[annotations]\na = [1]", err: "FILE:2: annotations.a: want a string, a number or a boolean"},

@@ -161,7 +161,8 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	}
 	step := e.Job.Request
 	step.Annotations = hook.Annotations(step.Annotations, img.Meta.Config.Labels, e.Job.Config.Hooks.Labels)
-	hooks, told, err := e.hooks(step)
+	told := &[]wire.Record{}
+	hooks, err := e.hooks(step, told)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +193,11 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		return nil, err
 	}
 	laps.add("bundle")
+	more, err := external.Programs(b.Found.Programs, e.programs(step, told))
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	hooks = append(hooks, more...)
 	c, err := container.Start(b, "step-"+e.Job.Request.Step, hooks)
 	if err != nil {
 		return nil, err
@@ -203,18 +209,20 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	return &built{c, b, img.Meta.Config.Entrypoint, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
 }
 
-// hooks returns the hooks for the step, those of the site's files last, and where
-// the log of these will be.
-func (e *Engine) hooks(step request.Request) ([]hook.Hook, *[]wire.Record, error) {
-	told := &[]wire.Record{}
+// hooks returns the hooks for the step, those of the site's files last.
+func (e *Engine) hooks(step request.Request, told *[]wire.Record) ([]hook.Hook, error) {
 	described, err := external.Load(e.Job.Config.Hooks.Directories)
-	programs := external.Hooks(described, external.Options{
+	return hook.Select(slices.Concat(e.Hooks, external.Hooks(described, e.programs(step, told))), step), err
+}
+
+// programs says how hooks that are programs run; told gets their log.
+func (e *Engine) programs(step request.Request, told *[]wire.Record) external.Options {
+	return external.Options{
 		Runner:  e.Programs,
 		Timeout: time.Duration(e.Job.Config.Hooks.Timeout),
 		Tell:    func(line string) { *told = append(*told, wire.Record{Key: "debug", Value: line}) },
 		Verbose: step.Verbosity == request.Verbose,
-	})
-	return hook.Select(slices.Concat(e.Hooks, programs), step), told, err
+	}
 }
 
 // tell returns what hooks have to say.
@@ -274,7 +282,7 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
 		}
 	}
-	plan, err := task.NewPlan(b.container, b.bundle.Process(), e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(b.container, b.bundle.Process(), b.bundle.Found.Numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if err != nil {
 		return nil, err
 	}

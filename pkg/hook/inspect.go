@@ -52,12 +52,36 @@ type Found struct {
 	Mounts  []specs.Mount `json:",omitempty"`
 	Devices []string      `json:",omitempty"`
 	Env     []string      `json:",omitempty"`
+	// Links are made when all is mounted.
+	Links []Link `json:",omitempty"`
+	// Programs run as root, like those that the site's files describe.
+	Programs []Program `json:",omitempty"`
+	// Numbers change variables of the tasks.
+	Numbers []Numbers `json:",omitempty"`
 	// Warnings are told to the user, Notes if the user wants to hear more.
 	Warnings []string `json:",omitempty"`
 	Notes    []string `json:",omitempty"`
 	// Sources are paths of the host that were looked at, whether or not there is
 	// something, as they were before.
 	Sources []memory.File `json:"-"`
+}
+
+// Link is a symbolic link in the container. One that leads elsewhere makes room for
+// it, any other file stays.
+type Link struct{ Path, Target string }
+
+// Program is an OCI hook; Origin names the file that asks for it, and Stage is one
+// of the runtime specification's.
+type Program struct {
+	Origin, Stage string
+	specs.Hook
+}
+
+// Numbers changes a variable that is a list of numbers, in each task: those that
+// New has not are left out, and what is no number stays.
+type Numbers struct {
+	Variable string
+	New      map[int]int
 }
 
 // Image is what inspectors see: the image, and what those before them will show in
@@ -202,6 +226,9 @@ func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known
 		all.Mounts = append(all.Mounts, found.Mounts...)
 		all.Devices = append(all.Devices, found.Devices...)
 		all.Env = append(all.Env, found.Env...)
+		all.Links = append(all.Links, found.Links...)
+		all.Programs = append(all.Programs, found.Programs...)
+		all.Numbers = append(all.Numbers, found.Numbers...)
 		all.Warnings = append(all.Warnings, found.Warnings...)
 		all.Notes = append(all.Notes, found.Notes...)
 	}

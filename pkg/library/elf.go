@@ -89,25 +89,45 @@ type object struct {
 // Read reads a library. The error wraps [ErrForeign] if it is none, or one for
 // another machine.
 func Read(file io.ReaderAt) (Object, error) {
-	o := object{file: pages{file, map[int64][]byte{}}, entries: map[elf.DynTag]uint64{}}
-	for _, read := range []func() error{o.readSegments, o.readDynamic, o.readStrings} {
-		if err := read(); err != nil {
-			return Object{}, err
-		}
+	o, err := open(file)
+	if err != nil {
+		return Object{}, err
 	}
-	result := Object{Requires: map[string][]string{}}
-	if at, ok := o.entries[elf.DT_SONAME]; ok {
-		result.Soname = o.text(at)
-	}
+	result := Object{Soname: o.soname(), Requires: map[string][]string{}}
 	for _, at := range o.needed {
 		result.Needed = append(result.Needed, o.text(at))
 	}
 	if err := o.readRequired(result.Requires); err != nil {
 		return Object{}, err
 	}
-	var err error
 	result.Defines, err = o.readDefined()
 	return result, err
+}
+
+// Soname reads the name alone that programs linked with a library ask for, or "".
+func Soname(file io.ReaderAt) (string, error) {
+	o, err := open(file)
+	if err != nil {
+		return "", err
+	}
+	return o.soname(), nil
+}
+
+func open(file io.ReaderAt) (*object, error) {
+	o := &object{file: pages{file, map[int64][]byte{}}, entries: map[elf.DynTag]uint64{}}
+	for _, read := range []func() error{o.readSegments, o.readDynamic, o.readStrings} {
+		if err := read(); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func (o *object) soname() string {
+	if at, ok := o.entries[elf.DT_SONAME]; ok {
+		return o.text(at)
+	}
+	return ""
 }
 
 // Check tells whether a file is a library for this machine, by its header alone.

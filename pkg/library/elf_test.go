@@ -55,7 +55,13 @@ func TestRead(t *testing.T) {
 			if err = errors.Join(err, Check(bytes.NewReader(content))); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("Read = %+v, %v; want %+v", got, err, want)
 			}
+			if got, err := Soname(bytes.NewReader(content)); err != nil || got != name {
+				t.Errorf("Soname = %q, %v; want %q", got, err, name)
+			}
 		})
+	}
+	if got, err := Soname(bytes.NewReader([]byte("#!/bin/sh"))); !errors.Is(err, ErrForeign) {
+		t.Errorf("Soname of a script = %q, %v; want ErrForeign", got, err)
 	}
 }
 

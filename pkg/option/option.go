@@ -66,6 +66,8 @@ const (
 	Unshare     = "container-unshare"
 	Init        = "container-init"
 
+	Device = "container-device"
+
 	MPI   = "container-mpi"
 	NoMPI = "no-container-mpi"
 
@@ -186,6 +188,14 @@ var Table = []Option{
 		Doc:   "The same as `--container-unshare=pid`, and may be given with it.",
 	},
 	{
+		Name: Device, Arg: "VENDOR/CLASS=NAME|PATH[:DST][,...]",
+		Usage: "show devices of the host",
+		Doc: "`VENDOR/CLASS=NAME` is a device of the node's CDI specifications, such as `nvidia.com/gpu=0`, with the libraries and " +
+			"variables that belong to it. A PATH is below `/dev`; DST defaults to it, and `:rwm` may follow. Who may use a device is " +
+			"decided by its owner and mode on the host, and by what Slurm gave to the step. The GPUs that Slurm gave to the step " +
+			"are there without this option; `none` leaves them out. See [gpu.md](gpu.md).",
+	},
+	{
 		Name: MPI, Arg: "NAME", Optional: true,
 		Usage: "use the host's MPI in place of the image's",
 		Doc: "The site names the MPIs of the host; without NAME it is the site's choice. The libraries of the image that a program " +
@@ -222,7 +232,7 @@ var Table = []Option{
 		Doc: "A FILE begins with a slash or a dot or ends with `.toml`. NAME.toml is looked for in the directories of `EDF_PATH` " +
 			"(default `~/.edf`), then in those of the site. It is read where the step is submitted. Its keys are `image`, " +
 			"`mounts` (a list of entries as in `--container-mounts`; relative paths start where you are), `workdir`, " +
-			"`entrypoint`, `writable`, `devices`, the tables `env` (an empty value removes the variable) and `annotations`, and " +
+			"`entrypoint`, `writable`, `devices` (a list of entries as in `--container-device`), the tables `env` (an empty value removes the variable) and `annotations`, and " +
 			"`base_environment`, a name or a list of names of files that come before it. `${NAME}` in values is a variable of " +
 			"yours, which must be set, `${NAME:-TEXT}` has a default, and `$${NAME}` is written for `${NAME}`. Options of the " +
 			"command line win over the file, and the file over variables; mounts, variables and annotations add up.",
@@ -282,7 +292,9 @@ const SettingsVariable = "BROLGA_ENVIRONMENT_SETTINGS"
 
 // adds tells of which options several values add up, those of a file before
 // those of the command line.
-func adds(name string) bool { return name == Mounts || name == Env || name == Annotation }
+func adds(name string) bool {
+	return name == Mounts || name == Env || name == Annotation || name == Device
+}
 
 // Settings is the content of [SettingsVariable].
 type Settings struct {

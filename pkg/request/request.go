@@ -19,7 +19,7 @@
 //  4. the site configuration
 //  5. [config.Default]
 //
-// Mounts, variables and annotations of the first two add up.
+// Mounts, devices, variables and annotations of the first two add up.
 //
 // # Trust
 //
@@ -59,6 +59,8 @@ type Request struct {
 	Home Home
 	// Devices are glob patterns of the host's device files to show.
 	Devices []string
+	// Accelerators are devices with what belongs to them, or nil.
+	Accelerators *Accelerators
 	// Workdir is where tasks start, an absolute path in the container, or empty:
 	// then WorkdirFromJob decides whether the job's directory comes first.
 	Workdir        string
@@ -167,6 +169,19 @@ func glibc(c config.Config, o option.Set) Glibc {
 	return GlibcIfFits
 }
 
+// Accelerators are devices that come with libraries and variables.
+type Accelerators struct {
+	// Names are those of the CDI devices that the user wants.
+	Names []string
+	// GPUs are those that Slurm gave to the step.
+	GPUs slurm.GPUs
+	// Capabilities are the parts of NVIDIA's driver that the user wants, or "".
+	Capabilities string
+	// CDI and GPU are the site's settings.
+	CDI config.CDI
+	GPU config.GPU
+}
+
 // Home says whether the home directory is mounted.
 type Home string
 
@@ -230,6 +245,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.checkUser(c),
 		r.resolveImage(c, o, s),
 		r.resolveMounts(c, o),
+		r.resolveDevices(c, o, s),
 		r.resolveWorkdir(o),
 		r.resolveEnv(o),
 		r.resolveNamespaces(o),
@@ -343,7 +359,33 @@ func (r *Request) resolveMounts(c config.Config, o option.Set) error {
 		}
 	}
 	for _, m := range r.Mounts {
-		errs = append(errs, checkTarget(m))
+		errs = append(errs, checkTarget(option.Mounts, m))
+	}
+	return errors.Join(errs...)
+}
+
+// resolveDevices comes after resolveMounts: the site's mounts come first.
+func (r *Request) resolveDevices(c config.Config, o option.Set, s slurm.Step) error {
+	var asked option.Devices
+	var errs []error
+	if text, given := o[option.Device]; given {
+		var err error
+		asked, err = option.ParseDevices(text)
+		errs = append(errs, err)
+	}
+	for _, m := range asked.Mounts {
+		r.Mounts = append(r.Mounts, Mount{m, false})
+		errs = append(errs, checkTarget(option.Device, Mount{m, false}))
+	}
+	a := Accelerators{Names: asked.Names, CDI: c.CDI, GPU: c.GPU}
+	if c.GPU.Slurm && !asked.None {
+		var err error
+		a.GPUs, err = s.GPUs()
+		errs = append(errs, err)
+	}
+	a.Capabilities, _ = s.Getenv(config.NVIDIACapabilities)
+	if len(a.Names) > 0 || len(a.GPUs.List) > 0 {
+		r.Accelerators = &a
 	}
 	return errors.Join(errs...)
 }
@@ -358,12 +400,12 @@ func isTaken(target string) bool {
 	return taken
 }
 
-func checkTarget(m Mount) error {
+func checkTarget(name string, m Mount) error {
 	target := filepath.Clean(m.Target)
 	if !isTaken(target) {
 		return nil
 	}
-	origin := "--" + option.Mounts
+	origin := "--" + name
 	if m.Site {
 		origin = "container.mounts of the site configuration"
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
@@ -30,13 +32,13 @@ import (
 // NewPlan decides where tasks start, how their environment changes and what is
 // executed in front of their command, and returns the plan. Entrypoint is the
 // image's, env the step's environment, cwd its open working directory on the
-// host.
-func NewPlan(c *container.Container, s *specs.Process, r request.Request, user identity.User, entrypoint, env []string, cwd *os.File) ([]wire.Record, error) {
+// host, numbers what hooks change in each task's.
+func NewPlan(c *container.Container, s *specs.Process, numbers []hook.Numbers, r request.Request, user identity.User, entrypoint, env []string, cwd *os.File) ([]wire.Record, error) {
 	plan, err := workdir(c.Root, s.Cwd, r, user, cwd)
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(plan, pmix(r), environment(s.Env, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
+	return slices.Concat(plan, pmix(r), renumber(numbers), environment(s.Env, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
 }
 
 // pmix sets what PMIx clients need to know; the user's own settings come later.
@@ -47,6 +49,20 @@ func pmix(r request.Request) []wire.Record {
 	var plan []wire.Record
 	for _, entry := range r.PMIx.Env {
 		plan = append(plan, wire.Record{Key: "set", Value: entry})
+	}
+	return plan
+}
+
+// renumber changes lists of numbers, of which each task has its own. It comes first:
+// the user's own words stay.
+func renumber(numbers []hook.Numbers) []wire.Record {
+	var plan []wire.Record
+	for _, n := range numbers {
+		var pairs []string
+		for _, old := range slices.Sorted(maps.Keys(n.New)) {
+			pairs = append(pairs, fmt.Sprintf("%d:%d", old, n.New[old]))
+		}
+		plan = append(plan, wire.Record{Key: "renumber", Value: n.Variable + "=" + strings.Join(pairs, ",")})
 	}
 	return plan
 }

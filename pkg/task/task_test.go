@@ -16,6 +16,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
@@ -186,11 +187,11 @@ func TestNewPlan(t *testing.T) {
 	c := &container.Container{Root: makeRoot(t)}
 	process := &specs.Process{Cwd: "/image", Env: []string{"PATH=/opt/bin"}}
 	r := request.Request{Env: []option.EnvEdit{{Name: "PATH"}}}
-	got, err := NewPlan(c, process, r, me(), nil, []string{"PATH=/bin"}, open(t, "/"))
-	if want := startIn("/image"); err != nil || !slices.Equal(got, want) {
+	got, err := NewPlan(c, process, []hook.Numbers{{Variable: "CUDA_VISIBLE_DEVICES", New: map[int]int{10: 1, 3: 0}}}, r, me(), nil, []string{"PATH=/bin"}, open(t, "/"))
+	if want := append(startIn("/image"), wire.Record{Key: "renumber", Value: "CUDA_VISIBLE_DEVICES=3:0,10:1"}); err != nil || !slices.Equal(got, want) {
 		t.Errorf("NewPlan = %q, %v; want %q", got, err, want)
 	}
-	got, err = NewPlan(c, process, request.Request{Workdir: "/missing"}, me(), nil, nil, open(t, "/"))
+	got, err = NewPlan(c, process, nil, request.Request{Workdir: "/missing"}, me(), nil, nil, open(t, "/"))
 	if err == nil {
 		t.Errorf("NewPlan = %q; want an error", got)
 	}

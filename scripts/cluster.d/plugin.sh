@@ -5,6 +5,10 @@
 # loaded through plugstack.conf, configured by one TOML file.
 # Sourced by scripts/cluster.
 
+module=github.com/brolga-hpc/brolga
+
+# Drivers of GPUs are looked for in a directory of the cluster's, not on this
+# machine.
 install_plugin() {
 	[[ -e $dir/etc/plugstack.conf ]] || : >"$dir/etc/plugstack.conf"
 	[[ $plugin == auto ]] || return 0
@@ -14,7 +18,7 @@ install_plugin() {
 	fi
 	# Objects that hold this prefix do not belong into the developer's build/.
 	make -C "$repo" --no-print-directory install PREFIX="$dir/prefix" \
-		BUILD="$dir/build" >"$dir/log/install.log" 2>&1 || return
+		BUILD="$dir/build" GOLDFLAGS="-X $module/hooks/device.hostRoot=$dir/host" >"$dir/log/install.log" 2>&1 || return
 	printf 'required %s config=%s\n' "$dir/prefix/lib/slurm/spank_brolga.so" \
 		"$dir/etc/brolga.toml" >"$dir/etc/plugstack.conf"
 }

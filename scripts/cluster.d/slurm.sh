@@ -12,6 +12,7 @@ start_slurm() {
 	port=$(first_free_port $((nodes + 1)))
 	write_slurm_conf "$port"
 	write_flavour
+	make_gpus
 	slurmctld -c </dev/null >>"$dir/log/slurmctld.log" 2>&1
 	for node in $(node_names); do
 		mkdir -m 0755 "$dir/spool/$node"
@@ -56,6 +57,7 @@ write_slurm_conf() {
 		JobAcctGatherType=jobacct_gather/none
 		JobContainerType=job_container/$job_container
 		$prolog
+		GresTypes=gpu
 		SelectType=select/cons_tres
 		SelectTypeParameters=CR_CPU
 		SlurmdParameters=config_overrides
@@ -69,9 +71,22 @@ write_slurm_conf() {
 		UnkillableStepTimeout=60
 		SlurmdTimeout=600
 		InactiveLimit=0
-		NodeName=n[1-$nodes] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + nodes))] CPUs=64 RealMemory=8000 State=UNKNOWN
+		NodeName=n[1-$nodes] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + nodes))] CPUs=64 RealMemory=8000 Gres=gpu:4 State=UNKNOWN
 		PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 	CONF
+}
+
+# Four GPUs that each node has, as far as Slurm is concerned: devices of a number
+# without a driver (linux, Documentation/admin-guide/devices.txt: 60 char is for
+# local use). Opening one fails with ENXIO, or EPERM where a cgroup forbids it.
+# Drivers are put into host/ by the tests that play them.
+make_gpus() {
+	local i
+	mkdir -p "$dir/host" "$dir/gpu"
+	for i in 0 1 2 3; do
+		mknod -m 0666 "$dir/gpu/card$i" c 60 "$i"
+	done
+	echo "Name=gpu File=$dir/gpu/card[0-3]" >"$dir/etc/gres.conf"
 }
 
 # Files that Slurm looks for next to slurm.conf.

@@ -54,6 +54,8 @@ const (
 	// Device: nodev does not hold if the source is a device, or a directory of
 	// them, that the user could open on the host.
 	Device = "x-brolga.device"
+	// Devices: nodev does not hold. Only for what the site names.
+	Devices = "dev"
 )
 
 // defaultPath is the PATH of an image that sets none, as docker has it.
@@ -213,7 +215,7 @@ func origin(m request.Mount) []string {
 // Bind returns a bind mount with the given options and, where they do not say
 // otherwise, rbind, rslave, nosuid and nodev.
 func Bind(source, target string, options ...string) specs.Mount {
-	options = withDefaults(options, [][]string{{"rbind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev"}})
+	options = withDefaults(options, [][]string{{"rbind"}, {"rslave", "slave", "rprivate", "private"}, {"nosuid"}, {"nodev", Devices}})
 	return specs.Mount{Destination: target, Source: source, Type: "bind", Options: options}
 }
 

@@ -99,6 +99,21 @@ func Hooks(all []Descriptor, o Options) []hook.Hook {
 	return hooks
 }
 
+// Programs returns hooks for programs that something else than a descriptor names;
+// they keep the same rules.
+func Programs(all []hook.Program, o Options) ([]hook.Hook, error) {
+	var descriptors []Descriptor
+	var errs []error
+	for _, p := range all {
+		d := Descriptor{Path: p.Origin, Hook: p.Hook, Stages: []string{p.Stage}}
+		if err := errors.Join(d.checkHook(), d.checkStages()); err != nil {
+			errs = append(errs, fmt.Errorf("hook %s of %s: %w", p.Hook.Path, p.Origin, err))
+		}
+		descriptors = append(descriptors, d)
+	}
+	return Hooks(descriptors, o), fault.WithHint(errors.Join(errs...), theSites)
+}
+
 // program is a descriptor at one of its stages.
 type program struct {
 	Descriptor

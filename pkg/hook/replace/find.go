@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -172,12 +171,6 @@ type inode struct{ device, number uint64 }
 // maxTries limits what an image can make the helper read.
 const maxTries = 500
 
-// usual are the directories of the loader's, whether or not there is a cache.
-func usual() []string {
-	triplet := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH] + "-linux-gnu"
-	return []string{"/lib/" + triplet, "/usr/lib/" + triplet, "/lib64", "/usr/lib64", "/lib", "/usr/lib"}
-}
-
 func openImage(files *hook.Image, host *Host, env []string) *Image {
 	i := &Image{files: files, host: host, purposes: host.purposes, opened: map[inode]*Library{}, tried: map[string]*Library{}}
 	i.directories = strings.FieldsFunc(SearchPath(env), func(r rune) bool { return r == ':' || r == ';' })
@@ -246,7 +239,7 @@ func (i *Image) Named(names []string, version library.Version) []*Library {
 		if len(all) > before {
 			continue
 		}
-		for _, dir := range usual() {
+		for _, dir := range library.Directories() {
 			all = appendNew(all, i.open(filepath.Join(dir, name), name))
 		}
 	}
@@ -281,7 +274,7 @@ func (i *Image) knows(name string) bool {
 // Find returns the library that the loader finds, or nil.
 func (i *Image) Find(name string) *Library {
 	paths := i.paths(name)
-	for _, dir := range usual() {
+	for _, dir := range library.Directories() {
 		paths = append(paths, filepath.Join(dir, name))
 	}
 	for _, path := range paths {

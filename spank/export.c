@@ -16,6 +16,7 @@
 
 #define CARRIER "SLURM_"
 #define OURS "BROLGA_"
+#define OF_JOB "SLURM_SPANK_" /* sbatch and salloc leave it, for srun to read */
 
 extern char **environ;
 
@@ -37,16 +38,30 @@ static const char *value_of(const char *entry)
 	return equals ? equals + 1 : "";
 }
 
-/* In srun, sbatch and salloc: forgets what the step that we are in has left. */
-void export_forget(void)
+/* In srun, sbatch and salloc: forgets what the step or job that we are in has left. */
+void export_forget(spank_t sp)
 {
 	for (size_t i = 0; environ && environ[i];) {
-		char *name = begins(environ[i], CARRIER OURS) ? name_of(environ[i]) : NULL;
+		bool of_job = begins(environ[i], OF_JOB OURS);
+		bool ours = of_job || begins(environ[i], CARRIER OURS);
+		char *name = ours ? name_of(environ[i]) : NULL;
 
+		if (name && of_job)
+			spank_job_control_unsetenv(sp, name + strlen(OF_JOB));
 		if (!name || unsetenv(name) < 0)
 			i++;
 		free(name);
 	}
+}
+
+/* In srun, sbatch and salloc: sets a variable of the job's prologs, NAME=VALUE. */
+void export_to_job(spank_t sp, const char *entry)
+{
+	char *name = name_of(entry);
+
+	if (name)
+		spank_job_control_setenv(sp, name, value_of(entry), 1);
+	free(name);
 }
 
 /* In srun, sbatch and salloc. Returns -1 without memory. */

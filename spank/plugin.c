@@ -130,7 +130,7 @@ __attribute__((noreturn)) static void end_submission(void)
 }
 
 /* In srun, sbatch and salloc: say no before anything is submitted. */
-static void submit(void)
+static void submit(spank_t sp)
 {
 	static char reply[64 << 10]; /* a whole environment definition file */
 	const char *at = reply, *key, *value;
@@ -155,6 +155,8 @@ static void submit(void)
 	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
 		if (record_is(key, length, "env"))
 			putenv((char *)value); /* reply is static: it stays valid */
+		else if (record_is(key, length, "job"))
+			export_to_job(sp, value);
 	wants_peers = reply_find(reply, sizeof(reply), "peers") != NULL;
 	if (export_keep() < 0) {
 		report("no memory for the environment", NULL);
@@ -265,7 +267,7 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 	(void)ac, (void)av;
 
 	if (in_submit_context())
-		export_forget();
+		export_forget(sp);
 	if (spank_context() == S_CTX_REMOTE && job_is_container_step(sp)) {
 		export_restore(sp);
 		if (job_is_batch_step(sp) && !options_given())
@@ -274,7 +276,7 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 	if (!options_given() && !options_in_environment(sp))
 		return 0;
 	if (in_submit_context()) {
-		submit();
+		submit(sp);
 		return 0;
 	}
 	if (spank_context() != S_CTX_REMOTE || !job_is_container_step(sp))

@@ -72,7 +72,8 @@ int job_local_task(spank_t sp);
 
 /* ---- export.c: our variables and --export ---- */
 
-void export_forget(void);
+void export_forget(spank_t sp);
+void export_to_job(spank_t sp, const char *entry);
 int export_keep(void);
 void export_restore(spank_t sp);
 

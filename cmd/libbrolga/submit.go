@@ -56,7 +56,10 @@ func submit(c job.Call) ([]wire.Record, error) {
 		r.Image = image
 		return nil, dryRun(cfg, path, r)
 	}
-	answer := append(settings, wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)})
+	answer := append(settings,
+		wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)},
+		wire.Record{Key: "job", Value: option.JobImageVariable + "=" + image.String()},
+	)
 	if c.Launches && r.SharesSecret() {
 		return share(answer)
 	}

@@ -134,7 +134,8 @@ func TestSubmit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []wire.Record{{Key: "env", Value: "BROLGA_PIN=docker.io/library/ubuntu:latest@" + digest}}
+	const image = "docker.io/library/ubuntu:latest@" + digest
+	want := []wire.Record{{Key: "env", Value: "BROLGA_PIN=" + image}, {Key: "job", Value: "BROLGA_JOB_IMAGE=" + image}}
 	if got, err := submit(in); err != nil || !slices.Equal(got, want) {
 		t.Errorf("submit = %q, %v; want %q", got, err, want)
 	}

@@ -286,6 +286,11 @@ func (o Option) EnvName() string {
 // stands in place of the digest.
 const PinVariable = "BROLGA_PIN"
 
+// JobImageVariable is for others to read: prologs and epilogs of the job find the
+// image, by name and digest, in it, as SPANK_ and this name, and a job submit plugin
+// of Slurm's finds it in the job's spank_job_env.
+const JobImageVariable = "BROLGA_JOB_IMAGE"
+
 // SettingsVariable holds what the submitting side read from an environment
 // definition file, for the nodes, which do not read it again.
 const SettingsVariable = "BROLGA_ENVIRONMENT_SETTINGS"

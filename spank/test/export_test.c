@@ -29,8 +29,14 @@ static void forgotten(void)
 	setenv("SLURM_BROLGA_CONTAINER_IMAGE", "old", 1);
 	setenv("SLURM_BROLGA_PIN", "old", 1);
 	setenv("SLURM_JOB_ID", "1", 1);
-	export_forget();
+	setenv("SLURM_SPANK_BROLGA_JOB_IMAGE", "old", 1);
+	setenv("SLURM_SPANK_OTHER", "x", 1);
+	export_to_job(NULL, "BROLGA_JOB_IMAGE=old=1");
+	CHECK_TEXT(fake_variable("SPANK_BROLGA_JOB_IMAGE"), "old=1");
+	export_forget(NULL);
 	CHECK(!getenv("SLURM_BROLGA_CONTAINER_IMAGE") && !getenv("SLURM_BROLGA_PIN"));
+	CHECK(!getenv("SLURM_SPANK_BROLGA_JOB_IMAGE") && !fake_variable("SPANK_BROLGA_JOB_IMAGE"));
+	CHECK_TEXT(getenv("SLURM_SPANK_OTHER"), "x");
 	CHECK_TEXT(getenv("SLURM_JOB_ID"), "1");
 }
 

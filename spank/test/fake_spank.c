@@ -202,6 +202,32 @@ spank_err_t spank_unsetenv(spank_t spank, const char *name)
 	return set_variable(name, NULL);
 }
 
+/* Variables of the job's prologs are kept as "SPANK_NAME". */
+static spank_err_t set_job_variable(const char *name, const char *value)
+{
+	char *full = NULL;
+	spank_err_t rc;
+
+	if (asprintf(&full, "SPANK_%s", name) < 0)
+		return ESPANK_ERROR;
+	rc = set_variable(full, value);
+	free(full);
+	return rc;
+}
+
+spank_err_t spank_job_control_setenv(spank_t spank, const char *name, const char *value,
+				     int overwrite)
+{
+	(void)spank, (void)overwrite;
+	return set_job_variable(name, value);
+}
+
+spank_err_t spank_job_control_unsetenv(spank_t spank, const char *name)
+{
+	(void)spank;
+	return set_job_variable(name, NULL);
+}
+
 spank_err_t spank_getenv(spank_t spank, const char *name, char *buffer, int size)
 {
 	size_t length = strlen(name);

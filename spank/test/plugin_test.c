@@ -170,10 +170,11 @@ static void submission(void)
 {
 	setenv("FROM_USER", "a=b", 1);
 	start_in(S_CTX_LOCAL);
-	ANSWERS(0, "env=BROLGA_PIN=a@b\0env=OTHER=");
+	ANSWERS(0, "env=BROLGA_PIN=a@b\0job=BROLGA_JOB_IMAGE=a@b\0env=OTHER=");
 	CHECK(fake_give("container-image", "ubuntu") == 0);
 	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
 	CHECK(library()->submits == 1);
+	CHECK_TEXT(fake_variable("SPANK_BROLGA_JOB_IMAGE"), "a@b");
 	CHECK(library_was_told("context=submit\nabi=2\nconfig=/etc/brolga/brolga.toml\n"
 			       "option=container-image\nvalue=ubuntu\nlaunches=1\nenv="));
 	CHECK(library_was_told("\nenv=FROM_USER=a=b\n"));

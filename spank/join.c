@@ -69,6 +69,9 @@ static int clear_inheritable(void)
 	return (int)syscall(SYS_capset, &header, data);
 }
 
+/* What slurmstepd calls itself (prctl(2), PR_GET_NAME), before this task changes it. */
+static char stepd_name[16];
+
 /*
  * Identity: root with all capabilities, of which slurmstepd still needs SETUID
  * and SETGID: the bounding set does not take those it has, only those that an
@@ -76,6 +79,7 @@ static int clear_inheritable(void)
  */
 int join_prepare(struct join_error *error)
 {
+	prctl(PR_GET_NAME, stepd_name);
 	/* proctrack/linuxproc does not kill processes named slurmstepd, and this
 	 * one may wait for a long pull. */
 	prctl(PR_SET_NAME, "brolga-task");
@@ -327,7 +331,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	/* The mapping is left to execve(2): workdir points into it. */
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
-	if (launcher && launch_by(sp, launcher, answer->fds[FD_PLAN], forks ? socket : -1) < 0)
+	if (launcher &&
+	    launch_by(sp, launcher, answer->fds[FD_PLAN], forks ? socket : -1, stepd_name) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
 	return 0;
 }

@@ -37,10 +37,11 @@ static int replace_command(spank_t sp, const char *launcher, const char **comman
 
 /*
  * The launcher reads the plan again, through the descriptor that it inherits, and
- * keeps the helper alive by the socket, unless that is -1. launcher is a path of
+ * keeps the helper alive by the socket, unless that is -1; stepd is the name of
+ * slurmstepd's process, which it may have to take. launcher is a path of
  * the container and stays valid until execve(2).
  */
-int launch_by(spank_t sp, const char *launcher, int plan, int socket)
+int launch_by(spank_t sp, const char *launcher, int plan, int socket, const char *stepd)
 {
 	static char value[LAUNCH_COMMAND_MAX];
 	const char *command = "";
@@ -52,7 +53,7 @@ int launch_by(spank_t sp, const char *launcher, int plan, int socket)
 	} else if (replace_command(sp, launcher, &command) < 0) {
 		return -1;
 	}
-	n = snprintf(value, sizeof(value), "%d,%d:%s", plan, socket, command);
+	n = snprintf(value, sizeof(value), "%d,%d,%s:%s", plan, socket, stepd, command);
 	if (n < 0 || (size_t)n >= sizeof(value))
 		return -1;
 	if (fcntl(plan, F_SETFD, 0) < 0 || (socket >= 0 && fcntl(socket, F_SETFD, 0) < 0))

@@ -104,7 +104,7 @@ int helper_tell(int request, const struct message *m, char *reply, size_t size);
 
 /* ---- launch.c: what Slurm executes instead of the command ---- */
 
-int launch_by(spank_t sp, const char *launcher, int plan, int socket);
+int launch_by(spank_t sp, const char *launcher, int plan, int socket, const char *stepd);
 
 /* ---- renumber.c: numbers in lists ---- */
 

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -125,22 +126,52 @@ __attribute__((noreturn)) static void end_as(int status)
 	exit(128 + WTERMSIG(status));
 }
 
-/* A shell in the new namespace cannot name the group that has the terminal. */
-static void take_terminal(void)
+/*
+ * A group of its own, so that a signal for the task's group comes once, by the
+ * parent. A shell in the new namespace could not name another one either, so this
+ * one gets the terminal.
+ */
+static void lead_group(void)
 {
-	if (isatty(STDIN_FILENO) && setpgid(0, 0) == 0)
+	if (setpgid(0, 0) == 0 && isatty(STDIN_FILENO))
 		tcsetpgrp(STDIN_FILENO, getpid());
 }
 
 /*
- * Returns in a child in the process namespace. The parent stays outside, and
- * with it the socket that keeps the namespace alive. Slurm signals all processes
- * of a step, so the parent passes nothing on.
+ * Passes signals on until the child ends, all of which are blocked. Slurm takes
+ * the parent for the task: proctrack/cgroup signals nobody else, and scancel
+ * --batch neither. proctrack/linuxproc signals all processes of a step but those
+ * that are named as slurmstepd is, and so the child alone.
  */
-static void enter_process_namespace(int socket)
+static int attend(pid_t child, const char *stepd)
+{
+	sigset_t all;
+	int signal, status;
+	pid_t pid;
+
+	prctl(PR_SET_NAME, stepd);
+	sigfillset(&all);
+	for (;;) {
+		if (sigwait(&all, &signal) != 0)
+			continue;
+		if (signal != SIGCHLD) {
+			kill(child, signal);
+			continue;
+		}
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (pid == child)
+				return status;
+	}
+}
+
+/*
+ * Returns in a child in the process namespace. The parent stays outside, and
+ * with it the socket that keeps the namespace alive. stepd is what slurmstepd is
+ * named.
+ */
+static void enter_process_namespace(int socket, const char *stepd)
 {
 	sigset_t all, before;
-	int status;
 	pid_t pid;
 
 	sigfillset(&all);
@@ -150,20 +181,18 @@ static void enter_process_namespace(int socket)
 		give_up("start", "the command");
 	if (pid == 0) {
 		close(socket);
-		take_terminal(); /* while SIGTTOU is blocked */
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* the one that cannot be passed on */
+		lead_group(); /* while SIGTTOU is blocked */
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		return;
 	}
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			give_up("wait for", "the command");
-	end_as(status);
+	end_as(attend(pid, stepd));
 }
 
 int main(int argc, char **argv)
 {
 	const char *value = getenv(LAUNCH_VARIABLE);
-	char *command = NULL;
+	char *command = NULL, *stepd;
 	struct plan plan, again;
 	char **all;
 	int socket;
@@ -179,15 +208,18 @@ int main(int argc, char **argv)
 	}
 	plan = again = open_plan((int)strtol(value, &command, 10));
 	socket = (int)strtol(command + (*command == ','), &command, 10);
-	command = strdup(*command == ':' ? command + 1 : "");
-	if (!command)
+	stepd = strdup(*command == ',' ? command + 1 : "");
+	if (!stepd)
 		give_up("lay out", "the command");
+	command = strchrnul(stepd, ':');
+	if (*command)
+		*command++ = '\0';
 	unsetenv(LAUNCH_VARIABLE);
 	all = make_arguments(plan, command, argc, argv);
 	if (!all[0])
 		give_up("find", "the command");
 	if (plan_next(&again, "fork"))
-		enter_process_namespace(socket);
+		enter_process_namespace(socket, stepd);
 	execvp(all[0], all);
 	give_up("execute", all[0]);
 }

@@ -63,6 +63,7 @@ func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 // its own.
 func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Found, error) {
 	p := plan{replace.New(files, spec.Process.Env, purposes, "MPI "+r.MPI.Name, refuse), *r.MPI}
+	p.Together = core
 	defer p.Close()
 	err := p.make()
 	switch {
@@ -96,6 +97,9 @@ type plan struct {
 func (p *plan) found() hook.Found {
 	found := p.Found()
 	found.Devices, found.Env = p.stack.Devices, p.stack.Env
+	for _, m := range p.stack.Modules {
+		found.Mounts = append(found.Mounts, bundlespec.Bind(m.Source, m.Target, "ro"))
+	}
 	for _, m := range p.stack.Shows {
 		options := append([]string{bundlespec.Optional}, m.Flags...)
 		found.Mounts = append(found.Mounts, bundlespec.Bind(m.Source, m.Target, options...))
@@ -108,7 +112,15 @@ func (p *plan) make() error {
 	if err := p.replaceLibraries(); err != nil {
 		return err
 	}
-	return p.Complete(p.stack.Dependencies)
+	if err := p.Complete(p.stack.Dependencies); err != nil {
+		return err
+	}
+	for _, m := range p.stack.Modules {
+		if err := p.Modules(m.Source); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replaceLibraries covers the image's MPI libraries that fit.

@@ -18,3 +18,6 @@ var purposes = replace.Purposes{
 	},
 	Suffixes: []string{"gnu", "intel", "cray", "crayclang", "aocc", "amd", "nvidia", "pgi"},
 }
+
+// core are beginnings of names of libraries that Open MPI consists of.
+var core = []string{"libopen-", "libmca_common_", "liboshmem"}

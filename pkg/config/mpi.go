@@ -19,6 +19,9 @@ type MPI struct {
 	// name that the host's ld.so.cache has.
 	Libraries    []string `toml:"libraries"`
 	Dependencies []string `toml:"dependencies"`
+	// Modules are directories with what the libraries load while they run, in the
+	// syntax of mounts. They are shown, and what they need comes along.
+	Modules []string `toml:"modules"`
 	// Check is one of [MPIChecks], or empty for the first.
 	Check string `toml:"check"`
 	// Mounts, Devices and Env are what a container with these libraries gets

@@ -131,8 +131,8 @@ type MPI struct {
 	// Asked tells whether the user wants it. Otherwise it is the site's wish, and
 	// an image that it does not fit keeps its own.
 	Asked bool
-	// Shows are its mounts.
-	Shows []Mount
+	// Shows are its mounts, Modules its directories of modules.
+	Shows, Modules []Mount
 }
 
 // MountSet is a set of what the site shows of the host.
@@ -501,9 +501,10 @@ func (r *Request) resolveMPI(c config.Config, o option.Set) error {
 		return fmt.Errorf("--%s: %q is not one of %s", option.MPI, name, strings.Join(names, ", "))
 	}
 	r.MPI = &MPI{MPI: stack, Asked: asked}
-	var err error
+	var err, moduleErr error
 	r.MPI.Shows, err = parseShows("mpi "+stack.Name, stack.Mounts)
-	return err
+	r.MPI.Modules, moduleErr = parseShows("mpi "+stack.Name, stack.Modules)
+	return errors.Join(err, moduleErr)
 }
 
 // parseShows reads mounts that belong to a table of the site's configuration.

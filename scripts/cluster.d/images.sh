@@ -43,7 +43,10 @@ cached_image() {
 	if [[ ! -d $layout ]]; then
 		rm -rf "$layout.new"
 		say "building image $name (once)" >&2
-		"$here/build-image" "$repo/integration/images/$name" "$layout.new" >"$dir/log/image-$name.log" 2>&1
+		# mmdebstrap passes a descriptor to dash, which knows those below 10 only: bats
+		# has many open.
+		"$here/build-image" "$repo/integration/images/$name" "$layout.new" >"$dir/log/image-$name.log" 2>&1 \
+			3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- || die "build image $name: see $dir/log/image-$name.log"
 		mv "$layout.new" "$layout"
 	fi
 	exec 9>&-

@@ -17,8 +17,11 @@ package replace
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -31,6 +34,9 @@ type Plan struct {
 	Image *Image
 	// Warnings are told to the user, Notes if the user wants to hear more.
 	Warnings, Notes []string
+	// Together are beginnings of names: such libraries use what no other release
+	// has, so if one of the host needs one, it must be the host's.
+	Together []string
 
 	name, refuse string
 	// covers are files of the image to be covered, adds the names that are to be
@@ -198,6 +204,12 @@ func (p *Plan) satisfy(h *Library) error {
 		if p.adds[name] != nil {
 			continue
 		}
+		if slices.ContainsFunc(p.Together, func(t string) bool { return strings.HasPrefix(name, t) }) {
+			if err := p.takeHosts(name, h); err != nil {
+				return err
+			}
+			continue
+		}
 		required := h.Requires[name]
 		if IsGNU(name) {
 			if err := p.checkGNU(h, required); err != nil {
@@ -214,7 +226,7 @@ func (p *Plan) satisfy(h *Library) error {
 		}
 		with, err := p.Host.Near(name, h)
 		if err != nil {
-			return fmt.Errorf("the host's %s needs %s: %w", h, name, err)
+			return fmt.Errorf("the host's %s needs %s: %w: %w", h, name, errMissing, err)
 		}
 		if c == nil {
 			p.Add(name, with)
@@ -223,6 +235,56 @@ func (p *Plan) satisfy(h *Library) error {
 		}
 	}
 	return nil
+}
+
+// takeHosts gives the container the host's library, whatever the image has.
+func (p *Plan) takeHosts(name string, other *Library) error {
+	with, err := p.Host.Near(name, other)
+	if err != nil {
+		return fmt.Errorf("the host's %s needs %s: %w: %w", other, name, errMissing, err)
+	}
+	copies := p.Image.Named([]string{name}, nil)
+	if len(copies) == 0 {
+		p.Add(name, with)
+	}
+	for _, c := range copies {
+		p.Cover(c, with)
+	}
+	return nil
+}
+
+// errMissing means that the host lacks what a library of its own needs.
+var errMissing = errors.New("the host has none")
+
+// Modules makes sure that the loader finds what modules in a directory of the host
+// need, which its libraries load while they run. A module that cannot be loaded on the
+// host is none in the container either. It must come after Complete.
+func (p *Plan) Modules(dir string) error {
+	p.Host.Look(dir)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read modules: %w", err)
+	}
+	from := len(p.used)
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".so" {
+			continue
+		}
+		if module, err := p.Host.open(filepath.Join(dir, e.Name())); err == nil {
+			p.used = append(p.used, module)
+		}
+	}
+	for i := from; i < len(p.used); i++ { // it grows meanwhile
+		err := p.satisfy(p.used[i])
+		if errors.Is(err, errMissing) {
+			p.Note("a module will not be loaded: %v", err)
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.Image.err
 }
 
 // checkGNU checks that the image's C library is new enough. Its parts are of one

@@ -101,6 +101,7 @@ leftovers() {
 	done 2>/dev/null
 	# What hooks remember of images is meant to stay.
 	find "$BROLGA_CLUSTER_DIR/run" -mindepth 1 ! -type d ! -name '*.lock' ! -path '*/run/found/*' -printf 'file %p\n'
+	find "$BROLGA_CLUSTER_DIR/named" -name '*.ext4' -printf 'file %p\n' 2>/dev/null || true
 }
 
 registry_requests() {

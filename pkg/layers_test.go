@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "device", "image/layout", "image/source"},
-	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi"},
+	{"job", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi", "named"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle", "hook/external", "hook/replace"},
 	{"container"},

@@ -136,6 +136,9 @@ int job_add_facts(struct message *m, spank_t sp)
 		return -1;
 	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
 		return -1;
+	/* For named containers only: a step without them runs without these facts. */
+	add_number(m, sp, S_JOB_NODEID, "node_id");
+	add_number(m, sp, S_SLURM_RESTART_COUNT, "restart");
 	message_add(m, "node", node ? node : "");
 	add_tmp_fs(m, node);
 	job_add_environment(m, environment);

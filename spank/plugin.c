@@ -364,6 +364,28 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
 }
 
 /*
+ * slurm_spank_job_epilog - remove what the job keeps on this node: its named
+ * containers. Slurm calls it wherever a job ends, also after scancel and before a
+ * requeued job starts again.
+ *
+ * Process:  one that slurmd starts for this.
+ * Identity: root.
+ * Go:       in a process of its own.
+ * Failure:  only logged: anything but 0 would drain the node. What is left is
+ *           removed at the end of a later job.
+ */
+int slurm_spank_job_epilog(spank_t sp, int ac, char **av)
+{
+	const char *node = getenv("SLURMD_NODENAME");
+	uint32_t job = 0;
+
+	if (parse_arguments(ac, av) == 0 && spank_get_item(sp, S_JOB_ID, &job) == ESPANK_SUCCESS &&
+	    node && epilog_run(config_path, node, job) < 0)
+		slurm_error("brolga: remove containers of job %u: the helper has failed", job);
+	return 0;
+}
+
+/*
  * slurm_spank_exit - let go of what is left. Slurm unloads the plugin next.
  *
  * Process:  all that called slurm_spank_init.

@@ -102,6 +102,10 @@ int library_launch(const struct message *m, char *reply, size_t size);
 int helper_start(int tasks, char *reply, size_t size);
 int helper_tell(int request, const struct message *m, char *reply, size_t size);
 
+/* ---- epilog.c: the end of a job on a node ---- */
+
+int epilog_run(const char *config, const char *node, uint32_t job);
+
 /* ---- launch.c: what Slurm executes instead of the command ---- */
 
 int launch_by(spank_t sp, const char *launcher, int plan, int socket, const char *stepd);

@@ -7,6 +7,9 @@
 //	                      decide, serve the tasks on descriptor 3, end with the
 //	                      last of them
 //	brolga-helper init    libcontainer's init; started by the helper itself
+//	brolga-helper end CONFIG NODE JOB
+//	                      remove what a job that has ended has left on the node;
+//	                      the shim starts it in the job's epilog
 //
 // It is a program of its own, beside brolga, because it starts once per node
 // and step, and libcontainer starts it once more: it links no registry client.
@@ -17,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	// Its C constructor runs before main when the program is the init.
@@ -29,7 +33,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/named"
 	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
 // socket is the descriptor that the shim passes the tasks' socket as.
@@ -38,10 +44,15 @@ const socket = 3
 func main() {
 	began := time.Now()
 	verb := ""
-	if len(os.Args) == 2 {
+	if len(os.Args) == 2 || len(os.Args) == 5 {
 		verb = os.Args[1]
 	}
 	switch verb {
+	case "end":
+		if err := end(os.Args[2:]); err != nil {
+			fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
+			os.Exit(1)
+		}
 	case "init":
 		container.Init()
 	case "step":
@@ -77,6 +88,31 @@ func step(began time.Time) (err error) {
 	}
 	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace}
 	return e.Serve(context.Background(), tasks)
+}
+
+// endLimit is as long as a job's end waits. What is left then is removed later.
+const endLimit = 30 * time.Second
+
+// end removes the named containers of a job that has ended.
+func end(args []string) error {
+	if len(args) != 3 {
+		return errors.New("end: want CONFIG NODE JOB")
+	}
+	conf, node := args[0], args[1]
+	number, err := strconv.ParseUint(args[2], 10, 32)
+	if err != nil {
+		return fmt.Errorf("end: %q is no job", args[2])
+	}
+	cfg, _, err := job.Call{ConfigPath: conf}.LoadConfig(trust.Read)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	return named.Collect(cfg.Named, node, named.Limits{
+		Ended: uint32(number), MaxSize: -1,
+		Jobs: func() (map[uint32]bool, error) { return named.Jobs(ctx, cfg.Named, node, os.Environ()) },
+	}, nil)
 }
 
 // endWithTasks ends the process when nobody holds the other end of the socket:

@@ -16,12 +16,13 @@ import (
 )
 
 // runGC removes from the user's cache, or for root and the store owner from the
-// stores, what processes that were killed have left, and images that were not
+// stores, or for root from the node's named containers, what processes that were killed have left, and images that were not
 // used for the longest time, as the limits say.
 func runGC(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
 	ofStore := fs.Bool("store", false, "collect in the store, as root or its owner")
+	ofContainers := fs.Bool("containers", false, "collect named containers on this node, as root; without limits those that were not used for named.unused")
 	limits := expire.Limits{MaxSize: -1}
 	fs.BoolVar(&limits.DryRun, "dry-run", false, "say what would be removed, and remove nothing")
 	fs.Func("max-size", "remove images, the one not used for the longest time first, until they have no more than `SIZE`, such as 20g", func(text string) error {
@@ -41,8 +42,13 @@ func runGC(ctx context.Context, v verb, args []string) error {
 		return err
 	}
 	collect := collectCache
-	if *ofStore {
+	switch {
+	case *ofStore && *ofContainers:
+		return usagef("gc: --store and --containers cannot be given together")
+	case *ofStore:
 		collect = collectStores
+	case *ofContainers:
+		collect = collectContainers
 	}
 	did := "removed"
 	if limits.DryRun {

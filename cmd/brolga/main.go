@@ -47,7 +47,9 @@ func verbs() []verb {
 		{"images", "[--json] [--quiet] [--store]", "list the images in your cache, or in the store", runImages},
 		{"inspect", "[--json] [--store] IMAGE", "show an image's configuration, layers and history", runInspect},
 		{"rmi", "[--force] [--store] IMAGE...", "remove images from your cache, or from the store", runRmi},
-		{"gc", "[OPTION...]", "remove images that were not used, from your cache or the store", runGC},
+		{"containers", "[--json]", "list your named containers on this node", runContainers},
+		{"rm", "NAME...", "remove named containers of yours from this node", runRm},
+		{"gc", "[OPTION...]", "remove what was not used: images of your cache or the store, or named containers", runGC},
 		{"verify", "[--repair] [--store] [IMAGE...]", "compare images with their digests", runVerify},
 		{"hooks", "[--json]", "list what containers get beyond their image, and when", runHooks},
 		{"version", "", "print the version", runVersion},
@@ -140,7 +142,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "usage: brolga COMMAND [ARGUMENT...]\n\n")
 	for _, v := range verbs() {
 		if v.usage != "" {
-			fmt.Fprintf(w, "  %-8s %-32s %s\n", v.name, v.args, v.usage)
+			fmt.Fprintf(w, "  %-10s %-32s %s\n", v.name, v.args, v.usage)
 		}
 	}
 	fmt.Fprint(w, "\n\"brolga COMMAND --help\" lists the options of a command.\n")

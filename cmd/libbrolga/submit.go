@@ -45,6 +45,12 @@ func submit(c job.Call) ([]wire.Record, error) {
 	if err != nil && r.Image.IsRelative() {
 		return nil, fmt.Errorf("find the working directory: %w", err)
 	}
+	if r.Image == (ref.Ref{}) { // a container that exists has its own
+		if r.DryRun {
+			return nil, dryRun(cfg, path, r)
+		}
+		return settings, nil
+	}
 	image := r.Image.In(dir)
 	if image.Digest, err = digestOf(cfg, path, r, image, c.Step.Env); err != nil {
 		return nil, err

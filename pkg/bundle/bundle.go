@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
@@ -40,6 +41,8 @@ type Params struct {
 	Squashfuse string
 	// UserSquashfs is the site's policy for squashfs files that are mounted.
 	UserSquashfs string
+	// Kept is where what is written to the root file system is kept, or nil.
+	Kept *os.File
 	// ImageConfig is the image's configuration; Passwd and Group are its
 	// /etc/passwd and /etc/group, nil if it has none. They are read from the
 	// image where its configuration has no digest.
@@ -87,6 +90,7 @@ func Create(p Params) (*Bundle, error) {
 		Way:        p.Way,
 		Squashfuse: p.Squashfuse,
 		TmpfsSize:  p.Request.TmpfsSize,
+		Kept:       p.Kept,
 
 		UserSquashfs: p.UserSquashfs,
 		User:         p.User,
@@ -191,6 +195,17 @@ func (b *Bundle) ReadAhead() {
 	}
 	b.root.ReadAhead(b.params.Request.Command, path)
 }
+
+// Label attaches text to the container, which only root can read and nobody can
+// change, for those who join it later. A kernel whose tmpfs has no attributes
+// does without.
+func (b *Bundle) Label(text []byte) {
+	_ = unix.Setxattr(filepath.Join(b.root.Path, "dev"), LabelAttribute, text, 0)
+}
+
+// LabelAttribute is the extended attribute of /dev that has the label. It takes
+// CAP_SYS_ADMIN to see it (xattr(7), "Trusted extended attributes").
+const LabelAttribute = "trusted.brolga"
 
 // Close releases what Create has opened. The mounts stay until the namespace ends.
 func (b *Bundle) Close() error { return b.root.Close() }

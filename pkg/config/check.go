@@ -28,6 +28,7 @@ var checks = []func(Config) error{
 	checkDevices,
 	checkCDI,
 	checkGPU,
+	checkNamed,
 	checkHooks,
 	checkRegistries,
 	checkMPI,

@@ -93,6 +93,8 @@ type Config struct {
 	Policy policy.Policy `toml:"policy"`
 	// Container has the settings of the container itself.
 	Container Container `toml:"container"`
+	// Named has the settings of containers that are kept under a name.
+	Named Named `toml:"named"`
 	// Hooks has the settings of all hooks.
 	Hooks Hooks `toml:"hooks"`
 }
@@ -292,6 +294,14 @@ func Default() Config {
 			AllowRoot: false,
 
 			Environments: []string{"/etc/brolga/edf"},
+		},
+		Named: Named{
+			Scope:     ScopeJob,
+			Directory: "/var/spool/brolga",
+			Size:      20 << 30,
+			Unused:    Duration(30 * 24 * time.Hour),
+			Mke2fs:    "/usr/sbin/mke2fs",
+			Squeue:    "/usr/bin/squeue",
 		},
 		Hooks: Hooks{
 			Directories: []string{"/etc/brolga/hooks.d"},

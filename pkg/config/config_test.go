@@ -179,6 +179,12 @@ func TestCheck(t *testing.T) {
 		{"gpus of no kind", func(c *Config) { c.GPU.Kinds = []string{"gpu", "a/b=c", "a.b/c"} }, "gpu.kinds: \"gpu\": want VENDOR/CLASS\ngpu.kinds: \"a/b=c\": want VENDOR/CLASS"},
 		{"part of a driver", func(c *Config) { c.GPU.Capabilities = []string{"all", "cuda"} }, `gpu.capabilities: "cuda" is not one of compute, graphics, ngx, utility, video, compat32, display, all`},
 		{"malformed device", func(c *Config) { c.Container.Devices = []string{"/dev/["} }, `container.devices: "/dev/[": want a pattern below /dev`},
+		{"named.scope", func(c *Config) { c.Named.Scope = "node" }, `named.scope = "node": want job or user`},
+		{"named.directory", func(c *Config) { c.Named.Directory = "x" }, `named.directory = "x": want an absolute path without . and ..`},
+		{"named.mke2fs", func(c *Config) { c.Named.Mke2fs = "mke2fs" }, `named.mke2fs = "mke2fs": want an absolute path without . and ..`},
+		{"named.squeue", func(c *Config) { c.Named.Squeue = "" }, `named.squeue = "": want an absolute path without . and ..`},
+		{"named.size", func(c *Config) { c.Named.Size = 1 << 20 }, `named.size = "1m": want 16m or more`},
+		{"named.unused", func(c *Config) { c.Named.Unused = 0 }, "named.unused: want more than zero"},
 		{"hooks", func(c *Config) {
 			c.Hooks = Hooks{Directories: []string{"/a", "/b"}, Timeout: 1, Labels: []string{"com.a.*"}}
 		}, ""},

@@ -69,7 +69,10 @@ type Namespace struct {
 // Close releases the descriptors. After the first container was closed, the
 // process cannot start another.
 func (c *Container) Close() error {
-	errs := []error{c.Namespace.Close(), c.Root.Close(), c.builder.Close()}
+	errs := []error{c.Namespace.Close(), c.Root.Close()}
+	if c.builder != nil {
+		errs = append(errs, c.builder.Close())
+	}
 	for _, ns := range c.Others {
 		errs = append(errs, ns.File.Close())
 	}
@@ -369,6 +372,9 @@ func take(init *libcontainer.Process, builder *os.File) (*Container, error) {
 // init. Nothing else is there to be undone: what libcontainer has noted is on the
 // bundle's tmpfs, and there are no cgroups.
 func (c *Container) End() error {
+	if c.init == nil { // it is another step's
+		return nil
+	}
 	if err := c.init.Signal(unix.SIGKILL); err != nil {
 		return fmt.Errorf("end the container's init: %w", err)
 	}

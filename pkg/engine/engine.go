@@ -14,6 +14,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/brolga-hpc/brolga/pkg/bundle"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/config"
@@ -43,6 +45,10 @@ type Engine struct {
 	// first of all, because libcontainer may move any thread, the main one
 	// included, to another.
 	Namespace *os.File
+
+	told []wire.Record // what the tasks tell the user
+	// release gives the container's name free; nil where it has none.
+	release func()
 }
 
 // Serve prepares the container while Slurm starts the step's tasks, lets each
@@ -69,7 +75,8 @@ func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
 	return e.answer(tasks, first, built, buildErr)
 }
 
-// serveLate is Serve for a request that depends on what only tasks know.
+// serveLate is Serve for a request that depends on where the tasks are, or where
+// nothing can be built twice.
 func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
 	first, err := tasks.Next()
 	if err != nil {
@@ -105,7 +112,9 @@ func absolute(mounts []request.Mount, dir string) []request.Mount {
 // built is a container that tasks can join.
 type built struct {
 	container *container.Container
-	bundle    *bundle.Bundle
+	process   *specs.Process
+	server    int // the process that serves the image, or 0
+	numbers   []hook.Numbers
 	// entrypoint is the image's.
 	entrypoint []string
 	log        []wire.Record
@@ -139,6 +148,15 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
+	if e.Job.Request.Named != nil {
+		return e.buildNamed(ctx)
+	}
+	return e.buildNew(ctx, func(image.Image) (*os.File, error) { return nil, nil })
+}
+
+// buildNew makes a container of the step's own. keep returns where that what it
+// writes is kept, or nil.
+func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File, error)) (*built, error) {
 	laps := laps{last: e.Began}
 	laps.add("thread")
 	user := e.user()
@@ -155,6 +173,10 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	}
 	defer img.Close()
 	laps.add("image")
+	kept, err := keep(img)
+	if err != nil {
+		return nil, err
+	}
 	users, err := e.userNamespace()
 	if err != nil {
 		return nil, err
@@ -174,6 +196,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		Squashfuse: e.Job.Config.Squashfuse,
 
 		UserSquashfs: e.Job.Config.UserSquashfs,
+		Kept:         kept,
 		ImageConfig: spec.Image{
 			Env:        img.Meta.Config.Env,
 			WorkingDir: img.Meta.Config.WorkingDir,
@@ -192,6 +215,7 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.label(b)
 	laps.add("bundle")
 	more, err := external.Programs(b.Found.Programs, e.programs(step, told))
 	if err != nil {
@@ -206,7 +230,22 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
 	laps.add("container")
-	return &built{c, b, img.Meta.Config.Entrypoint, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
+	return &built{c, b.Process(), b.Server, b.Found.Numbers, img.Meta.Config.Entrypoint, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
+}
+
+// label says in the container what steps need to know that join it.
+func (e *Engine) label(b *bundle.Bundle) {
+	r, p := e.Job.Request, b.Process()
+	l := container.Label{Node: e.Job.Node, Step: r.Step, UID: r.UID, Image: r.Image.String(), Workdir: p.Cwd, Env: p.Env, Kinds: r.Unshare}
+	if r.Named != nil {
+		l.Name, l.Job = r.Named.Name, r.Named.Job
+	}
+	if r.RemapRoot {
+		l.Kinds = slices.Concat(l.Kinds, []string{"user"})
+	}
+	if text, err := l.Marshal(); err == nil {
+		b.Label(text)
+	}
 }
 
 // hooks returns the hooks for the step, those of the site's files last.
@@ -258,16 +297,19 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 	if err != nil {
 		answer = task.Bad(err)
 	}
-	first.Close()
-	for {
+	for task := first; ; {
+		task.Close()
 		if err := tasks.Send(answer); err != nil {
 			return err
+		}
+		if b != nil {
+			e.releaseOnce(b.container.Namespace, task.PID)
 		}
 		next, sockErr := tasks.Next()
 		if sockErr != nil {
 			return errors.Join(err, ended(sockErr))
 		}
-		next.Close()
+		task = next
 	}
 }
 
@@ -275,18 +317,18 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 	if err != nil {
 		return nil, err
 	}
-	if b.bundle.Server != 0 && first.PID != 0 {
+	if b.server != 0 && first.PID != 0 {
 		// It is the step's, to be counted, limited and killed with it.
-		err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(b.bundle.Server, first.PID) })
+		err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(b.server, first.PID) })
 		if err != nil {
 			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
 		}
 	}
-	plan, err := task.NewPlan(b.container, b.bundle.Process(), b.bundle.Found.Numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if err != nil {
 		return nil, err
 	}
-	return task.Good(b.container, task.Tell(append(plan, b.log...), e.Job.Request.Verbosity))
+	return task.Good(b.container, task.Tell(slices.Concat(plan, e.told, b.log), e.Job.Request.Verbosity))
 }
 
 // ended makes the end of all tasks no error.

@@ -27,6 +27,8 @@ type Job struct {
 	// Account and Groups are what the node knows of the job's user.
 	Account account.User
 	Groups  []account.Group
+	// Node is the name of the node.
+	Node string
 	// Env is the step's environment.
 	Env []string
 }
@@ -67,5 +69,5 @@ func Read(r io.Reader) (Job, error) {
 		}
 	}
 	c.Account.Shell = "/bin/sh" // the one that images have
-	return Job{Config: cfg, Request: req, ConfigPath: path, Account: c.Account, Groups: c.Groups, Env: c.Step.Env}, nil
+	return Job{Config: cfg, Request: req, ConfigPath: path, Account: c.Account, Groups: c.Groups, Node: c.Step.Node, Env: c.Step.Env}, nil
 }

@@ -67,6 +67,7 @@ const (
 	Init        = "container-init"
 
 	Device = "container-device"
+	Name   = "container-name"
 
 	MPI   = "container-mpi"
 	NoMPI = "no-container-mpi"
@@ -194,6 +195,18 @@ var Table = []Option{
 			"variables that belong to it. A PATH is below `/dev`; DST defaults to it, and `:rwm` may follow. Who may use a device is " +
 			"decided by its owner and mode on the host, and by what Slurm gave to the step. The GPUs that Slurm gave to the step " +
 			"are there without this option; `none` leaves them out. See [gpu.md](gpu.md).",
+	},
+	{
+		Name: Name, Arg: "NAME[:auto|create|exec|no_exec]",
+		Usage: "keep the container's files under a name, or use what has it",
+		Doc: "What is written to the root file system is kept on each node for later steps with the same NAME, which run on it; " +
+			"the image of the first step stays the container's, and later ones need not name it. If a step with that name runs on the node, " +
+			"a new one joins its container: mounts and the like are then those of the first. `auto` (default) does all this. `create`: " +
+			"it is an error if the name is taken. `exec`: only join a container that runs. `no_exec`: it is an error if one runs, " +
+			"since two cannot share what they write. The site decides whether names last for the job or for the user, and how large a " +
+			"container may become. See [jobs.md](jobs.md).\n\n" +
+			"NAME has up to 64 letters, digits, `_`, `-` and dots. `JOB.STEP` (`123.0`, `123.batch`) joins the container of that step of yours, " +
+			"named or not; give `--overlap`, and `--jobid` where it is another job's.",
 	},
 	{
 		Name: MPI, Arg: "NAME", Optional: true,

@@ -242,6 +242,50 @@ func equalMounts(a, b Mount) bool {
 	return a.Source == b.Source && a.Target == b.Target && slices.Equal(a.Flags, b.Flags)
 }
 
+func TestParseName(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	for _, tt := range []struct {
+		in, name, how string
+		err           string
+	}{
+		{in: "x", name: "x", how: NameAuto},
+		{in: "Train_2.b-1:auto", name: "Train_2.b-1", how: NameAuto},
+		{in: "x:create", name: "x", how: NameCreate},
+		{in: "x:exec", name: "x", how: NameExec},
+		{in: "x:no_exec", name: "x", how: NameNoExec},
+		{in: "12.0", name: "12.0", how: NameAuto},
+		{in: "12.batch:exec", name: "12.batch", how: NameExec},
+		{in: "1.x:create", name: "1.x", how: NameCreate}, // no step
+		{in: long, name: long, how: NameAuto},
+
+		{in: "", err: "--container-name: the name is empty"},
+		{in: ":exec", err: "--container-name: the name is empty"},
+		{in: "x:", err: `--container-name: "" is not one of auto, create, exec, no_exec`},
+		{in: "x:y:exec", err: `--container-name: "y:exec" is not one of`},
+		{in: "a/b", err: `--container-name: "a/b": want letters, digits, _, - and dots`},
+		{in: "..", err: `--container-name: "..": want`},
+		{in: "-x", err: `--container-name: "-x": want`},
+		{in: "a\x00", err: "want letters"},
+		{in: long + "a", err: `the name is longer than 64 characters`},
+		{in: "12.0:create", err: "12.0 is a job step, whose container can only be joined: leave :create out"},
+		{in: "12.0:no_exec", err: "leave :no_exec out"},
+		{in: "/:x", err: "--container-name: \"x\" is not one of auto, create, exec, no_exec\n--container-name: \"/\": want"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			name, how, err := ParseName(tt.in)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("ParseName = %v; want an error with %q", err, tt.err)
+				}
+				return
+			}
+			if name != tt.name || how != tt.how || err != nil {
+				t.Errorf("ParseName = %q, %q, %v; want %q, %q", name, how, err, tt.name, tt.how)
+			}
+		})
+	}
+}
+
 func TestParseNamespaces(t *testing.T) {
 	for _, tt := range []struct {
 		in   string

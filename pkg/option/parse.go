@@ -267,3 +267,48 @@ func unescape(text string) string {
 	}
 	return strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`).Replace(text)
 }
+
+// The ways to use a container's name; the first is the default.
+const (
+	NameAuto   = "auto"
+	NameCreate = "create"
+	NameExec   = "exec"
+	NameNoExec = "no_exec"
+)
+
+// maxContainerName is shorter than any file system's limit, and as much as anyone
+// types.
+const maxContainerName = 64
+
+// IsStep tells whether the name of a container is that of a job step.
+func IsStep(name string) bool {
+	job, step, ok := strings.Cut(name, ".")
+	return ok && isNumber(job) && (isNumber(step) || step == "batch" || step == "interactive")
+}
+
+func isNumber(text string) bool { return text != "" && strings.Trim(text, "0123456789") == "" }
+
+// ParseName parses the value of --container-name.
+func ParseName(text string) (name, how string, err error) {
+	name, how, given := strings.Cut(text, ":")
+	if !given {
+		how = NameAuto
+	}
+	var errs []error
+	if ways := []string{NameAuto, NameCreate, NameExec, NameNoExec}; !slices.Contains(ways, how) {
+		errs = append(errs, fmt.Errorf("--%s: %q is not one of %s", Name, how, strings.Join(ways, ", ")))
+	}
+	switch {
+	case name == "":
+		errs = append(errs, fmt.Errorf("--%s: the name is empty", Name))
+	case len(name) > maxContainerName:
+		errs = append(errs, fmt.Errorf("--%s: %.20q...: the name is longer than %d characters", Name, name, maxContainerName))
+	case strings.Trim(name, nameCharacters) != "" || strings.Contains("._-", name[:1]):
+		errs = append(errs, fmt.Errorf("--%s: %q: want letters, digits, _, - and dots, a letter or digit first", Name, name))
+	case IsStep(name) && (how == NameCreate || how == NameNoExec):
+		errs = append(errs, fmt.Errorf("--%s: %s is a job step, whose container can only be joined: leave :%s out", Name, name, how))
+	}
+	return name, how, errors.Join(errs...)
+}
+
+const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"

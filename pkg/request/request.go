@@ -91,6 +91,8 @@ type Request struct {
 	// MountSets are the sets of the site that the step gets, or may get because of
 	// an annotation or of what is in the image.
 	MountSets []MountSet
+	// Named is the container that is kept or joined, or nil.
+	Named *Named `json:",omitempty"`
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -182,6 +184,21 @@ type Accelerators struct {
 	GPU config.GPU
 }
 
+// Named is a container that is known by a name: of the user's, or, with Step, that
+// of a job step.
+type Named struct {
+	Name string
+	// How is one of [option.NameAuto] and the like.
+	How string
+	// Step says that Name is a step, JOB.STEP, whose container is joined.
+	Step bool
+	// Job is the job that the name belongs to, with the number of times it was
+	// requeued; 0 is all of the user's.
+	Job, Restart uint32
+	// Node is the name of the node.
+	Node string
+}
+
 // Home says whether the home directory is mounted.
 type Home string
 
@@ -243,6 +260,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 	}
 	err := errors.Join(
 		r.checkUser(c),
+		r.resolveName(c, o, s),
 		r.resolveImage(c, o, s),
 		r.resolveMounts(c, o),
 		r.resolveDevices(c, o, s),
@@ -283,6 +301,9 @@ func (r *Request) checkUser(c config.Config) error {
 
 func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) error {
 	if !o.Has(option.Image) {
+		if r.Named != nil && r.Named.How != option.NameCreate {
+			return nil // it is known where the container is
+		}
 		return fault.WithHint(ErrNoImage, "add --"+option.Image+"=IMAGE or --"+option.Environment+"=NAME, or leave the other container options out")
 	}
 	image, err := ref.Parse(o[option.Image])
@@ -294,6 +315,19 @@ func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) erro
 		return nil // package image knows the directory, and all digests
 	}
 	return errors.Join(checkRegistry(c, image), c.Policy.Permit(image.Origin(), nil, nil))
+}
+
+func (r *Request) resolveName(c config.Config, o option.Set, s slurm.Step) error {
+	text, given := o[option.Name]
+	if !given {
+		return nil
+	}
+	name, how, err := option.ParseName(text)
+	r.Named = &Named{Name: name, How: how, Step: option.IsStep(name), Node: s.Node}
+	if c.Named.Scope == config.ScopeJob {
+		r.Named.Job, r.Named.Restart = s.JobID, s.Restart
+	}
+	return err
 }
 
 // checkRegistry refuses what the site blocks, whether it is cached or not.
@@ -617,8 +651,10 @@ func (r Request) NeedsLauncher(entrypoint []string) bool {
 }
 
 // NeedsTask tells whether the container depends on what is known only once a
-// task exists: the step's working directory, or Slurm's PMIx server.
-func (r Request) NeedsTask() bool { return r.PMIx != nil || r.relativeSources() }
+// task exists: the step's working directory, or Slurm's PMIx server. One with a name
+// cannot be made twice, as it is where the first attempt was in the wrong
+// namespace.
+func (r Request) NeedsTask() bool { return r.PMIx != nil || r.Named != nil || r.relativeSources() }
 
 // relativeSources tells whether the image's file or a mount's source depends on
 // the step's working directory.

@@ -113,6 +113,8 @@ func TestResolveErrors(t *testing.T) {
 		err  string
 	}{
 		{name: "no image", in: input{Options: [][2]string{{option.Workdir, "/"}}}, err: "container options are given, but no image"},
+		{name: "a name that is new without an image", in: input{Options: [][2]string{{option.Name, "x:create"}}}, err: "container options are given, but no image"},
+		{name: "bad name", in: input{Options: [][2]string{image, {option.Name, "../x"}}}, err: `--container-name: "../x": want letters`},
 		{name: "bad image", in: input{Options: [][2]string{{option.Image, "ubuntu::x"}}}, err: "--container-image: "},
 		{name: "blocked registry", in: input{Config: []string{"[[registry]]", "name = 'docker.io'", "blocked = 'x'"}, Options: [][2]string{image}}, err: "--container-image: registry docker.io is blocked on this cluster"},
 		{name: "workdir", in: input{Options: [][2]string{image, {option.Workdir, "work"}}}, err: `--container-workdir: "work" is not an absolute path`},

@@ -26,6 +26,9 @@ type Step struct {
 	NodeCount uint32
 	// Tasks is the number of tasks on this node.
 	Tasks uint32
+	// NodeID is the node's place among those of the step, from zero, and Restart
+	// how often the job was requeued.
+	NodeID, Restart uint32
 	// UID, GID and Groups are the job's identity; Groups holds all
 	// supplementary groups.
 	UID, GID uint32
@@ -103,6 +106,10 @@ func FromRecords(records []wire.Record) (Step, []wire.Record, error) {
 			errs = append(errs, parse(r, &s.NodeCount))
 		case "tasks":
 			errs = append(errs, parse(r, &s.Tasks))
+		case "node_id":
+			errs = append(errs, parse(r, &s.NodeID))
+		case "restart":
+			errs = append(errs, parse(r, &s.Restart))
 		case "uid":
 			errs = append(errs, parse(r, &s.UID))
 		case "gid":

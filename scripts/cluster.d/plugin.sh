@@ -36,5 +36,6 @@ write_site_config() {
 		store = "$dir/store"
 		run_dir = "$dir/run"
 		hooks.directories = ["$dir/etc/hooks.d"]
+		named.directory = "$dir/named"
 	TOML
 }

@@ -104,6 +104,14 @@ spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 	case S_JOB_LOCAL_TASK_COUNT:
 		*va_arg(arguments, uint32_t *) = fake.tasks;
 		break;
+	case S_JOB_NODEID:
+		*va_arg(arguments, uint32_t *) = fake.node_id;
+		rc = fake.node_id ? ESPANK_SUCCESS : ESPANK_NOT_AVAIL;
+		break;
+	case S_SLURM_RESTART_COUNT:
+		*va_arg(arguments, uint32_t *) = fake.restart;
+		rc = fake.restart ? ESPANK_SUCCESS : ESPANK_NOT_AVAIL;
+		break;
 	case S_JOB_UID:
 		*va_arg(arguments, uid_t *) = fake.uid;
 		break;

@@ -15,6 +15,7 @@ struct fake_spank {
 	spank_context_t context;
 	/* What spank_get_item answers. */
 	uint32_t job, step, nodes, tasks, uid, gid;
+	uint32_t node_id, restart; /* refused until they are not 0 */
 	gid_t *groups;
 	int group_count;
 	char **argv;

@@ -43,9 +43,12 @@ static void ordinary_step(void)
 	fake.env = environment;
 	fake.uid = 4294967294u; /* larger than an int, and nobody's */
 	fake.gid = 4294967293u;
+	fake.node_id = 3;
+	fake.restart = 1;
 	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=4294967294\ngid=4294967293\n"
 			"group=4294967293\ngroup=27\ngroup=4294967294\n"
-			"account_error=no such user\nnamed_group=27\ngroup_name=sudo\nnode=n1\n"
+			"account_error=no such user\nnamed_group=27\ngroup_name=sudo\n"
+			"node_id=3\nrestart=1\nnode=n1\n"
 			"env=HOME=/home/u\nenv=EMPTY=\nenv=LINES=a\\x0ab\nend\n");
 }
 

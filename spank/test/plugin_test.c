@@ -453,6 +453,38 @@ static void helper_dies(void)
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
+/* Anything but 0 would drain the node. */
+static void end_of_a_job(void)
+{
+	char *note;
+
+	setenv("SLURMD_NODENAME", "n1", 1);
+	setenv("SLURM_CONF", "/etc/slurm/x.conf", 1);
+	setenv("SPANK_X", "of the user", 1);
+	helper_install("fake_helper");
+	fake.context = S_CTX_JOB_SCRIPT;
+	CHECK(slurm_spank_job_epilog(NULL, 1, config_argument) == 0);
+	note = helper_start_note();
+	CHECK(strstr(note, "argument end\nargument /etc/brolga/brolga.toml\nargument n1\n"
+			   "argument 5\nfd 0\nfd 1\nfd 2\nenv PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+			   "env LC_ALL=C.UTF-8\nenv SLURM_CONF=/etc/slurm/x.conf\n"));
+	CHECK(!strstr(note, "SPANK_X"));
+	free(note);
+	CHECK_TEXT(fake_log(), "");
+}
+
+static void end_of_a_job_without_helper(void)
+{
+	setenv("SLURMD_NODENAME", "n1", 1);
+	helper_install(NULL);
+	fake.context = S_CTX_JOB_SCRIPT;
+	CHECK(slurm_spank_job_epilog(NULL, 1, config_argument) == 0);
+	CHECK_TEXT(fake_log(),
+		   "error: brolga: remove containers of job 5: the helper has failed\n");
+	fake_refuse(S_JOB_ID);
+	CHECK(slurm_spank_job_epilog(NULL, 1, config_argument) == 0);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -480,6 +512,8 @@ int main(void)
 		{ "a task without number says why", unknown_task },
 		{ "a step without facts fails", unknown_facts },
 		{ "a task without helper ends", helper_dies },
+		{ "the end of a job is the helper's", end_of_a_job },
+		{ "the end of a job never drains the node", end_of_a_job_without_helper },
 	};
 
 	return run_tests("plugin_test", tests, COUNT(tests));

@@ -26,11 +26,42 @@ func attachLoop(image *os.File, lock string) (*os.File, error) {
 		return nil, err
 	}
 	defer release()
-	device, err := findLoop(image)
+	device, err := findLoop(image, unix.LO_FLAGS_READ_ONLY)
 	if device != nil || err != nil {
 		return device, err
 	}
-	return newLoop(image)
+	return newLoop(image, unix.LO_FLAGS_READ_ONLY)
+}
+
+// ErrInUse means that a file system that only one may write to is mounted
+// already.
+var ErrInUse = errors.New("it is in use on this node")
+
+// InUse tells whether a file that attachWritable takes has a device.
+func InUse(image *os.File) (bool, error) {
+	device, err := findLoop(image, 0)
+	if device == nil {
+		return false, err
+	}
+	return true, device.Close()
+}
+
+// attachWritable returns an open loop device for a file that can be written to
+// and that no other device has.
+func attachWritable(image *os.File, lock string) (*os.File, error) {
+	release, err := lockNode(lock)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	device, err := findLoop(image, 0)
+	if device != nil {
+		return nil, errors.Join(ErrInUse, device.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newLoop(image, 0)
 }
 
 // lockNode takes a lock that all helpers of the node share. The file stays.
@@ -52,8 +83,9 @@ func lockNode(path string) (release func(), err error) {
 	return func() { unix.Close(fd) }, nil
 }
 
-// findLoop looks for a device that is attached to image, or returns nil.
-func findLoop(image *os.File) (*os.File, error) {
+// findLoop looks for a device that is attached to image as newLoop does it with
+// mode, or returns nil.
+func findLoop(image *os.File, mode uint32) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(image.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("stat image: %w", err)
@@ -63,12 +95,12 @@ func findLoop(image *os.File) (*os.File, error) {
 		return nil, err
 	}
 	for _, number := range attached {
-		device, err := openLoop(number)
+		device, err := openLoop(number, mode)
 		if err != nil {
 			continue // detached meanwhile
 		}
 		// Asked after opening: an open device is not detached any more.
-		if loopServes(device, &st) {
+		if loopServes(device, &st, mode) {
 			return device, nil
 		}
 		device.Close()
@@ -105,18 +137,18 @@ func attachedLoops() ([]uint64, error) {
 
 // loopServes tells whether the device reads the file that st describes, the way
 // newLoop would have set it up.
-func loopServes(device *os.File, st *unix.Stat_t) bool {
+func loopServes(device *os.File, st *unix.Stat_t, mode uint32) bool {
 	info, err := unix.IoctlLoopGetStatus64(int(device.Fd()))
 	if err != nil {
 		return false
 	}
-	const want = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
+	const mask = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
 	return info.Device == uint64(st.Dev) && info.Inode == st.Ino &&
-		info.Offset == 0 && info.Sizelimit == 0 && info.Flags&want == want
+		info.Offset == 0 && info.Sizelimit == 0 && info.Flags&mask == mode|unix.LO_FLAGS_AUTOCLEAR
 }
 
-// newLoop attaches image to a free device.
-func newLoop(image *os.File) (*os.File, error) {
+// newLoop attaches image to a free device. Mode is LO_FLAGS_READ_ONLY or 0.
+func newLoop(image *os.File, mode uint32) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open loop control device (is the kernel module loop loaded?): %w", err)
@@ -128,11 +160,11 @@ func newLoop(image *os.File) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find a free loop device: %w", err)
 		}
-		device, err := openLoop(uint64(number))
+		device, err := openLoop(uint64(number), mode)
 		if err != nil {
 			return nil, fmt.Errorf("open loop device: %w", err)
 		}
-		err = configureLoop(device, image)
+		err = configureLoop(device, image, mode)
 		if err == nil {
 			return device, nil
 		}
@@ -144,9 +176,9 @@ func newLoop(image *os.File) (*os.File, error) {
 	return nil, errors.New("attach a loop device: all that were free were taken by others")
 }
 
-func configureLoop(device, image *os.File) error {
+func configureLoop(device, image *os.File, mode uint32) error {
 	config := unix.LoopConfig{Fd: uint32(image.Fd())}
-	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
+	config.Info.Flags = mode | unix.LO_FLAGS_AUTOCLEAR
 	// Shown by losetup and lsblk, for the administrator who looks.
 	copy(config.Info.File_name[:len(config.Info.File_name)-1], image.Name())
 	err := unix.IoctlLoopConfigure(int(device.Fd()), &config)
@@ -163,17 +195,22 @@ func configureLoop(device, image *os.File) error {
 	return nil
 }
 
-// openLoop opens /dev/loopN, making the node where nothing else does.
-func openLoop(number uint64) (*os.File, error) {
+// openLoop opens /dev/loopN, making the node where nothing else does. The kernel
+// lets a device be written to only if it was opened for that when it was attached.
+func openLoop(number uint64, mode uint32) (*os.File, error) {
 	const major = 7
+	how := os.O_RDONLY
+	if mode&unix.LO_FLAGS_READ_ONLY == 0 {
+		how = os.O_RDWR
+	}
 	path := fmt.Sprintf("/dev/loop%d", number)
-	device, err := os.OpenFile(path, os.O_RDONLY, 0)
+	device, err := os.OpenFile(path, how, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		err = unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(major, uint32(number))))
 		if err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("make %s: %w", path, err)
 		}
-		device, err = os.OpenFile(path, os.O_RDONLY, 0)
+		device, err = os.OpenFile(path, how, 0)
 	}
 	return device, err
 }

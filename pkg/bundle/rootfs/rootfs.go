@@ -12,6 +12,7 @@
 //	         directory of the host
 //	upper/   what the step changes, and mount points the image lacks
 //	work/    overlayfs's own
+//	kept/    upper and work instead of those, where a container is kept
 //	rootfs/  both together (overlayfs), with everything else mounted below it
 //	files/   files made for this step: passwd, group and so on
 //	stage/   one mount point for each mount while it is prepared
@@ -60,6 +61,9 @@ type Params struct {
 	// UserSquashfs is the site's policy for squashfs files that are mounted
 	// beside the image ([source.WayOf]).
 	UserSquashfs string
+	// Kept is an open file with a file system for what is written, which other
+	// steps find again, or nil: then it is in memory.
+	Kept *os.File
 	// TmpfsSize limits the tmpfs, in the words of tmpfs(5).
 	TmpfsSize string
 	// User is whom the container is for.
@@ -193,11 +197,21 @@ func limitReadahead(device *os.File) error {
 }
 
 func (r *Rootfs) mountOverlay() error {
-	lower, upper := filepath.Join(r.params.Dir, "lower"), filepath.Join(r.params.Dir, "upper")
-	if err := copyMode(lower, upper); err != nil {
-		return err
+	lower, dir, isNew := filepath.Join(r.params.Dir, "lower"), r.params.Dir, true
+	var err error
+	if r.params.Kept != nil {
+		dir = filepath.Join(dir, "kept")
+		if isNew, err = r.mountKept(dir); err != nil {
+			return err
+		}
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(r.params.Dir, "work"))
+	upper := filepath.Join(dir, "upper")
+	if isNew {
+		if err := copyMode(lower, upper); err != nil {
+			return err
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(dir, "work"))
 	if r.params.Way == source.Fuse || r.params.Way == source.Bind {
 		// Attributes with which overlayfs points elsewhere are the user's to make.
 		options += ",redirect_dir=nofollow,metacopy=off"
@@ -205,7 +219,6 @@ func (r *Rootfs) mountOverlay() error {
 	mount := func() error {
 		return unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options)
 	}
-	var err error
 	if r.params.Way == source.Bind {
 		// Later accesses to the directory are made as who mounts the overlay, and
 		// a file server may know root for nobody.
@@ -214,7 +227,7 @@ func (r *Rootfs) mountOverlay() error {
 		err = mount()
 	}
 	overlaid := err == nil
-	if !overlaid && r.params.Way == source.Bind {
+	if !overlaid && r.params.Way == source.Bind && r.params.Kept == nil {
 		// There are file systems that cannot be below an overlay.
 		err = unix.Mount(lower, r.Path, "", unix.MS_BIND, "")
 	}
@@ -228,6 +241,36 @@ func (r *Rootfs) mountOverlay() error {
 		return nil // it is the host's
 	}
 	return r.owns(r.root)
+}
+
+// mountKept mounts the file system of a container that is kept, and tells whether
+// nobody has used it before.
+//
+// The file is root's alone, so the kernel reads what it wrote itself. Tables of
+// inodes that nobody uses are not written ("noinit_itable"), and room that is free
+// again is given back to the disk ("discard"; ext4(5)).
+func (r *Rootfs) mountKept(at string) (isNew bool, err error) {
+	device, err := attachWritable(r.params.Kept, r.params.Lock)
+	if err != nil {
+		return false, err
+	}
+	defer device.Close()
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME
+	err = os.Mkdir(at, 0o700)
+	if err == nil {
+		err = unix.Mount(fmt.Sprintf("/proc/self/fd/%d", device.Fd()), at, "ext4", flags, "noinit_itable,discard")
+	}
+	if err != nil {
+		return false, fault.WithHint(fmt.Errorf("mount what is kept of the container: %w", err), "remove the container and make it again")
+	}
+	for _, name := range []string{"work", "upper"} {
+		err = os.Mkdir(filepath.Join(at, name), 0o755)
+		isNew = err == nil
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return false, fmt.Errorf("lay out what is kept of the container: %w", err)
+		}
+	}
+	return isNew, nil
 }
 
 // MakeDirectories makes /proc, /sys, /dev and /tmp where the image lacks them.

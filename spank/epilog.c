@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * epilog.c - has the helper remove what a job that has ended keeps on the node.
+ *
+ * Runs in a process that slurmd starts for the plugins' epilogs of one job and
+ * that has no other thread.
+ */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define VARIABLES_MAX 4096
+
+/* Between fork and execve: system calls only. */
+__attribute__((noreturn)) static void execute(char *const arguments[], char *const environment[])
+{
+	int null = open("/dev/null", O_RDWR);
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+	}
+#ifdef SYS_close_range
+	syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
+#endif
+	execve(arguments[0], arguments, environment);
+	_exit(127);
+}
+
+/*
+ * Waits for the helper. Returns 0, or -1 if it did not do its work; what it said
+ * is in slurmd's log.
+ */
+int epilog_run(const char *config, const char *node, uint32_t job)
+{
+	static char number[24], slurm_conf[VARIABLES_MAX];
+	const char *conf = getenv("SLURM_CONF"); /* slurmd's; the helper may ask Slurm */
+	char *arguments[] = { BROLGA_HELPER, "end",  (char *)(config ? config : ""),
+			      (char *)node,  number, NULL };
+	char *environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", slurm_conf,
+				NULL };
+	int status = 0;
+	pid_t pid;
+
+	snprintf(number, sizeof(number), "%u", job);
+	if (conf)
+		snprintf(slurm_conf, sizeof(slurm_conf), "SLURM_CONF=%s", conf);
+	else
+		environment[2] = NULL;
+	pid = fork();
+	if (pid == 0)
+		execute(arguments, environment);
+	if (pid < 0)
+		return -1;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+}

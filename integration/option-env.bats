@@ -86,3 +86,31 @@ with() {
 	given BROLGA_CONTAINER_ENV=-
 	refused '--container-env: "-" is not the name of a variable' "${in_image[@]}"
 }
+
+@test "env: the site sets, adds and removes, after the image and before the user" {
+	site_config "[env]
+set = {A = 'site', NEW = 'a b'}
+prepend = {PATH = '/opt/first', B = 'x'}
+append = {PATH = '/opt/last', LATE = 'z'}
+unset = ['EMPTY', 'LD_PRELOAD']"
+	with A=host EMPTY=host LD_PRELOAD= LATE=host --
+	expect_line A=site
+	expect_line 'NEW=a b'
+	expect_line B=x:image
+	expect_line LATE=host:z
+	expect_line PATH=/opt/first:/bin:/opt/last
+	refute_match '^(EMPTY|LD_PRELOAD)='
+	with A=host B=host -- --container-env=A=mine,B,EMPTY=mine
+	expect_line A=mine
+	expect_line B=x:host
+	expect_line EMPTY=mine
+}
+
+@test "env: the site's mistakes are said before anything is submitted" {
+	site_config "[env]
+set = {SLURM_JOB_ID = '1'}"
+	refused 'env.set of the site configuration: SLURM_JOB_ID belongs to Slurm' "${in_image[@]}"
+	site_config "[env]
+set = {'A-B' = '1'}"
+	refused "read site configuration $BROLGA_CONFIG: env.set: \"A-B\" is not the name of a variable" "${in_image[@]}"
+}

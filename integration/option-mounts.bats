@@ -97,6 +97,21 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 	expect_line inside
 }
 
+@test "mounts: double quotes do so for a whole path, in options, files and the site's configuration" {
+	as_user mkdir "$mine/q a,b:c"
+	as_user touch "$mine/q a,b:c/inside"
+	mounted "\"$mine/q a,b:c\":\"/mnt/x,y:z\":ro" "ls '/mnt/x,y:z'; touch '/mnt/x,y:z/new' || true"
+	expect_line inside
+	expect_match 'Read-only file system'
+	printf 'image = "%s"\nmounts = ["\\"./q a,b:c\\":/mnt/f"]\n' "$BROLGA_TEST_IMAGE" | as_user tee "$mine/quoted.toml" >/dev/null
+	run_ok as_user sh -c "cd $mine && srun --environment=./quoted.toml ls /mnt/f"
+	expect_line inside
+	site_config "container.mounts = ['\"$mine/q a,b:c\":/mnt/s']"
+	run_ok crun "${in_image[@]}" ls /mnt/s
+	expect_line inside
+	refused '--container-mounts: "\"/a:/b": the closing double quote is missing' --container-image="$BROLGA_TEST_IMAGE" '--container-mounts="/a:/b'
+}
+
 @test "mounts: a tmpfs is empty, the user's, as large as it is told and shared by the node" {
 	run_ok crun -n2 "${in_image[@]}" --container-mounts=tmpfs:/opt/t:size=1m,tmpfs:/usr/share:mode=0700 sh -c '
 		touch /opt/t/$SLURM_PROCID; until [ -e /opt/t/0 ] && [ -e /opt/t/1 ]; do sleep 0.1; done

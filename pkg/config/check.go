@@ -29,6 +29,7 @@ var checks = []func(Config) error{
 	checkCDI,
 	checkGPU,
 	checkNamed,
+	checkEnv,
 	checkHooks,
 	checkRegistries,
 	checkMPI,

@@ -95,6 +95,8 @@ type Config struct {
 	Container Container `toml:"container"`
 	// Named has the settings of containers that are kept under a name.
 	Named Named `toml:"named"`
+	// Env has the site's changes to the variables of tasks.
+	Env Env `toml:"env"`
 	// Hooks has the settings of all hooks.
 	Hooks Hooks `toml:"hooks"`
 }
@@ -303,6 +305,7 @@ func Default() Config {
 			Mke2fs:    "/usr/sbin/mke2fs",
 			Squeue:    "/usr/bin/squeue",
 		},
+		Env: Env{Set: map[string]string{}, Prepend: map[string]string{}, Append: map[string]string{}, Unset: []string{}},
 		Hooks: Hooks{
 			Directories: []string{"/etc/brolga/hooks.d"},
 			Timeout:     Duration(30 * time.Second),

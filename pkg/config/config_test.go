@@ -208,6 +208,9 @@ func TestCheck(t *testing.T) {
 		}, `mpi a: "/a/../b": want an absolute path without . and .., or a name such as libmpi.so.12`},
 		{"mpi with another check", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Check: "minor"}} }, `mpi a: check = "minor": want major, full, strict`},
 		{"mpi with another device", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Devices: []string{"/etc/*"}}} }, `mpi a: devices: "/etc/*": want a pattern below /dev`},
+		{"variables", func(c *Config) { c.Env = Env{Set: map[string]string{"_A1": ""}, Unset: []string{"B"}} }, ""},
+		{"a variable without a name", func(c *Config) { c.Env.Append = map[string]string{"1A": "x"} }, `env.append: "1A" is not the name of a variable`},
+		{"a variable set and unset", func(c *Config) { c.Env = Env{Set: map[string]string{"A": "1"}, Unset: []string{"A"}} }, "env.set: A is in env.unset, too"},
 		{"mpi with half a variable", func(c *Config) { c.MPI = []MPI{{Name: "a", Libraries: []string{"a"}, Env: []string{"A"}}} }, `mpi a: env: "A": want NAME=VALUE`},
 		{"mpi that is missing", func(c *Config) { c.Container.MPI = "b" }, `container.mpi = "b": there is no [[mpi]] of that name`},
 		{"mount set", func(c *Config) {

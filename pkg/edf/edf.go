@@ -246,13 +246,16 @@ func (b *builder) mount(f file, entry string) error {
 	if err != nil {
 		return f.fail(err, key)
 	}
-	if strings.HasPrefix(text, ".") {
-		source, rest, _ := strings.Cut(text, ":")
-		text = option.Escape(filepath.Join(f.search.Cwd, source)) + ":" + rest
-	}
 	text = escapeCommas(text)
-	if _, err := option.ParseMounts(text); err != nil {
+	mounts, err := option.ParseMounts(text)
+	if err != nil {
 		return f.fail(errors.New(strings.TrimPrefix(err.Error(), "--"+option.Mounts+": ")), key)
+	}
+	for _, m := range mounts {
+		if m.IsRelative() {
+			m.Source = filepath.Join(f.search.Cwd, m.Source)
+			text = m.String()
+		}
 	}
 	b.mounts = append(b.mounts, text)
 	return nil

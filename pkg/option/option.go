@@ -101,7 +101,8 @@ var Table = []Option{
 		Doc: "DST defaults to SRC. A relative SRC starts at the step's working directory. FLAGS are separated by `+`: " +
 			"`ro` or `rw` (default), `rbind` (always), `rslave` (default), `rprivate`, `nosuid` (always), `nodev` (always, " +
 			"except below the host's `/dev`), `noexec`. A backslash makes a following comma, colon or backslash part of a " +
-			"path; blanks are nothing special. `FILE:DST:sqsh` mounts the content of a squashfs file, read-only, in the way that " +
+			"path; in double quotes around a path, `\"/a,b:c\":/dst`, only double quotes and backslashes want one. Blanks are " +
+			"nothing special. `FILE:DST:sqsh` mounts the content of a squashfs file, read-only, in the way that " +
 			"the site has chosen for squashfs files of users (docs/images.md).\n\n" +
 			"`tmpfs:DST[:FLAGS]` mounts an empty file system in memory, shared by the tasks of a node. It takes `ro`, `noexec`, " +
 			"`size=` as bytes, with the suffix `k`, `m` or `g`, or in percent of the memory, and `mode=` (1777). " +

@@ -182,6 +182,18 @@ func TestParseMounts(t *testing.T) {
 		{in: `/a\`, want: []Mount{{Source: `/a\`, Target: `/a\`}}},
 		{in: `/a\\\,b\:c:/d`, want: []Mount{{Source: `/a\,b:c`, Target: "/d"}}},
 
+		{in: `"/a b,c:d":/e`, want: []Mount{{Source: "/a b,c:d", Target: "/e"}}},
+		{in: `"/a,b","/c:d":"/e,f":ro,/g`, want: []Mount{{Source: "/a,b", Target: "/a,b"}, {Source: "/c:d", Target: "/e,f", Flags: []string{"ro"}}, {Source: "/g", Target: "/g"}}},
+		{in: `"./a:b":/c`, want: []Mount{{Source: "./a:b", Target: "/c"}}},
+		{in: `"/a\"b\\c\n\,":/d`, want: []Mount{{Source: `/a"b\c\n,`, Target: "/d"}}},
+		{in: `/a"b,/c"d`, want: []Mount{{Source: `/a"b`, Target: `/a"b`}, {Source: `/c"d`, Target: `/c"d`}}},
+		{in: `"/a,/b`, err: `"\"/a,/b": the closing double quote is missing`},
+		{in: `/a:"`, err: "the closing double quote is missing"},
+		{in: `"/a\"`, err: "the closing double quote is missing"},
+		{in: `"/a"b:/c`, err: "text follows a closing double quote"},
+		{in: `""`, err: "source is empty"},
+		{in: `"a":/b,"/a":c`, err: "source \"a\" does not start with / or .\n--container-mounts: \"\\\"/a\\\":c\": destination"},
+
 		{in: "tmpfs:/t", want: []Mount{{Source: "tmpfs", Target: "/t"}}},
 		{in: "tmpfs:/t:size=1g+mode=0700+noexec", want: []Mount{{Source: "tmpfs", Target: "/t", Flags: []string{"size=1g", "mode=0700", "noexec"}}}},
 		{in: "umount:/t", want: []Mount{{Source: "umount", Target: "/t"}}},
@@ -393,7 +405,7 @@ func TestParseAnnotations(t *testing.T) {
 }
 
 func FuzzParseMounts(f *testing.F) {
-	for _, seed := range []string{"/a", "/a:/b:ro", "./a:/b,/c", `/a\,b:/c\:d`, `/a\\`, ":", ",", `\`, "/a:/b:ro+rw"} {
+	for _, seed := range []string{"/a", "/a:/b:ro", "./a:/b,/c", `/a\,b:/c\:d`, `/a\\`, ":", ",", `\`, "/a:/b:ro+rw", `"/a,b:c":"/d":ro,/e`, `"/a\"b\\"`, `"`, `/a"b`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
@@ -405,10 +417,7 @@ func FuzzParseMounts(f *testing.F) {
 			if m.Source == "" || !strings.HasPrefix(m.Target, "/") {
 				t.Fatalf("ParseMounts(%q) = %+v", in, m)
 			}
-			again := Escape(m.Source) + ":" + Escape(m.Target)
-			if m.Flags != nil {
-				again += ":" + strings.Join(m.Flags, "+")
-			}
+			again := m.String()
 			if got, err := ParseMounts(again); err != nil || len(got) != 1 || !equalMounts(got[0], m) {
 				t.Fatalf("ParseMounts(%q) = %+v, %v; want %+v", again, got, err, m)
 			}

@@ -42,26 +42,88 @@ func (m Mount) IsRelative() bool {
 func ParseMounts(value string) ([]Mount, error) {
 	var mounts []Mount
 	var errs []error
-	for _, entry := range split(value, ',') {
-		m, err := parseMount(entry)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--%s: %q: %w", Mounts, entry, err))
-			continue
+	for more := true; more; {
+		var parts []string
+		var length int
+		var err error
+		parts, length, more, err = cutEntry(value)
+		var m Mount
+		if err == nil {
+			m, err = parseMount(parts)
 		}
-		mounts = append(mounts, m)
+		if err == nil {
+			mounts = append(mounts, m)
+		} else {
+			errs = append(errs, fmt.Errorf("--%s: %q: %w", Mounts, value[:length], err))
+		}
+		value = value[min(length+1, len(value)):]
 	}
 	return mounts, errors.Join(errs...)
 }
 
-func parseMount(entry string) (Mount, error) {
-	parts := split(entry, ':')
+// String returns the mount as an entry of --container-mounts.
+func (m Mount) String() string {
+	text := Escape(m.Source) + ":" + Escape(m.Target)
+	if len(m.Flags) > 0 {
+		text += ":" + strings.Join(m.Flags, "+")
+	}
+	return text
+}
+
+// cutEntry takes the first entry off a list: its parts, which colons separate, and
+// its length. More tells whether a comma and another entry follow.
+func cutEntry(list string) (parts []string, length int, more bool, err error) {
+	for rest := list; ; rest = rest[1:] {
+		var part string
+		part, rest, err = cutPart(rest)
+		if err != nil {
+			return nil, len(list), false, err
+		}
+		parts = append(parts, part)
+		if rest == "" || rest[0] == ',' {
+			return parts, len(list) - len(rest), rest != "", nil
+		}
+	}
+}
+
+// cutPart takes a part off an entry, up to a colon, a comma or the end. In double
+// quotes, which stand around the whole part, both belong to it.
+func cutPart(text string) (part, rest string, err error) {
+	end := cutset(text, ":,")
+	if !strings.HasPrefix(text, `"`) {
+		return unescape(text[:end]), text[end:], nil
+	}
+	end = 1 + cutset(text[1:], `"`)
+	if end == len(text) {
+		return "", "", errors.New("the closing double quote is missing")
+	}
+	if rest = text[end+1:]; rest != "" && rest[0] != ':' && rest[0] != ',' {
+		return "", "", errors.New("text follows a closing double quote")
+	}
+	return quoted.Replace(text[1:end]), rest, nil
+}
+
+// cutset returns the place of the first of the characters that no backslash
+// precedes, or the length of text.
+func cutset(text, characters string) int {
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\':
+			i++
+		case strings.IndexByte(characters, text[i]) >= 0:
+			return i
+		}
+	}
+	return len(text)
+}
+
+func parseMount(parts []string) (Mount, error) {
 	if len(parts) > 3 {
 		return Mount{}, errors.New("want SRC[:DST[:FLAGS]]")
 	}
-	m := Mount{Source: unescape(parts[0])}
-	m.Target = m.Source
+	m := Mount{Source: parts[0], Target: parts[0]}
 	if len(parts) > 1 {
-		m.Target = unescape(parts[1])
+		m.Target = parts[1]
 	}
 	if m.Source == "" {
 		return Mount{}, errors.New("source is empty")
@@ -182,13 +244,6 @@ type EnvEdit struct {
 	Remove bool
 }
 
-// isEnvName tells whether a shell could set the variable (POSIX, "Name").
-func isEnvName(name string) bool {
-	const digits = "0123456789"
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
-	return name != "" && strings.Trim(name, letters+digits) == "" && !strings.Contains(digits, name[:1])
-}
-
 // ParseEnv parses the value of --container-env. A comma that a backslash
 // precedes belongs to a value. All faulty entries are reported.
 func ParseEnv(text string) ([]EnvEdit, error) {
@@ -197,7 +252,7 @@ func ParseEnv(text string) ([]EnvEdit, error) {
 	for _, entry := range split(text, ',') {
 		name, value, hasValue := strings.Cut(unescape(entry), "=")
 		bare, remove := strings.CutPrefix(name, "-")
-		if !isEnvName(bare) || remove && hasValue {
+		if !config.IsEnvName(bare) || remove && hasValue {
 			errs = append(errs, fmt.Errorf("--%s: %q is not the name of a variable", Env, name))
 			continue
 		}
@@ -265,7 +320,7 @@ func unescape(text string) string {
 	if strings.IndexByte(text, '\\') < 0 {
 		return text
 	}
-	return strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`).Replace(text)
+	return plain.Replace(text)
 }
 
 // The ways to use a container's name; the first is the default.
@@ -312,3 +367,9 @@ func ParseName(text string) (name, how string, err error) {
 }
 
 const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
+// What backslashes mean outside and inside of double quotes.
+var (
+	plain  = strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`)
+	quoted = strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`, `\"`, `"`)
+)

@@ -69,8 +69,10 @@ type Request struct {
 	// TmpfsSize how much, in the words of tmpfs(5).
 	Writable  bool
 	TmpfsSize string
-	// Env lists the exceptions to "the image's variables win".
-	Env []option.EnvEdit
+	// SiteEnv are the site's changes to variables, after the image's, and Env the
+	// user's exceptions to "the image's variables win", after those.
+	SiteEnv []EnvChange `json:",omitempty"`
+	Env     []option.EnvEdit
 	// Entrypoint tells whether to run the image's entrypoint in front of the
 	// command, and EntrypointLog whether to say so.
 	Entrypoint, EntrypointLog bool
@@ -265,6 +267,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveMounts(c, o),
 		r.resolveDevices(c, o, s),
 		r.resolveWorkdir(o),
+		r.resolveSiteEnv(c),
 		r.resolveEnv(o),
 		r.resolveNamespaces(o),
 		r.resolveMPI(c, o),

@@ -38,7 +38,7 @@ func NewPlan(c *container.Container, s *specs.Process, numbers []hook.Numbers, r
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(plan, pmix(r), renumber(numbers), environment(s.Env, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
+	return slices.Concat(plan, pmix(r), renumber(numbers), environment(s.Env, r.SiteEnv, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
 }
 
 // pmix sets what PMIx clients need to know; the user's own settings come later.
@@ -113,8 +113,8 @@ func Tell(plan []wire.Record, v request.Verbosity) []wire.Record {
 
 // environment returns the changes to a task's environment. All of the step's
 // variables stay; the image's win, except those of Slurm and those the user
-// named.
-func environment(image []string, edits []option.EnvEdit, step []string) []wire.Record {
+// named; then come the site's changes, and the user's.
+func environment(image []string, site []request.EnvChange, edits []option.EnvEdit, step []string) []wire.Record {
 	var plan []wire.Record
 	keep := map[string]bool{}
 	for _, e := range edits {
@@ -129,6 +129,9 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 		}
 		plan = append(plan, wire.Record{Key: "set", Value: entry})
 	}
+	for _, change := range site {
+		plan = append(plan, apply(change, plan, step))
+	}
 	for _, e := range edits {
 		switch {
 		case e.Value != nil:
@@ -138,6 +141,21 @@ func environment(image []string, edits []option.EnvEdit, step []string) []wire.R
 		}
 	}
 	return plan
+}
+
+// apply returns the record for a change of the site's. The value before it is the
+// plan's latest or, where that has none, the step's.
+func apply(change request.EnvChange, plan []wire.Record, step []string) wire.Record {
+	if change.How == request.EnvUnset {
+		return wire.Record{Key: "unset", Value: change.Name}
+	}
+	before, _ := slurm.Getenv(step, change.Name)
+	for _, r := range plan {
+		if value, found := strings.CutPrefix(r.Value, change.Name+"="); found && r.Key == "set" {
+			before = value
+		}
+	}
+	return wire.Record{Key: "set", Value: change.Name + "=" + change.Apply(before)}
 }
 
 // forget removes what would put the steps that a task starts in a container.

@@ -26,26 +26,42 @@ import (
 func TestEnvironment(t *testing.T) {
 	value := func(name, v string) option.EnvEdit { return option.EnvEdit{Name: name, Value: &v} }
 	keep := func(name string) option.EnvEdit { return option.EnvEdit{Name: name} }
+	site := func(changes ...string) []request.EnvChange {
+		var all []request.EnvChange
+		for _, c := range changes {
+			words := strings.SplitN(c, " ", 3)
+			all = append(all, request.EnvChange{How: words[0], Name: words[1], Value: words[2]})
+		}
+		return all
+	}
 	step := []string{"PATH=/usr/bin", "LANG=de", "SLURM_PROCID=3", "HOME=/home/u"}
 	for _, tt := range []struct {
 		name  string
 		image []string
 		edits []option.EnvEdit
 		want  []string // values of set records
+		site  []request.EnvChange
 	}{
-		{"nothing", nil, nil, nil},
-		{"the image wins", []string{"PATH=/opt/bin", "NEW="}, nil, []string{"PATH=/opt/bin", "NEW="}},
-		{"except where the user keeps", []string{"PATH=/opt/bin", "LANG=C"}, []option.EnvEdit{keep("LANG")}, []string{"PATH=/opt/bin"}},
-		{"there is nothing to keep", []string{"TERM=xterm"}, []option.EnvEdit{keep("TERM")}, []string{"TERM=xterm"}},
-		{"the user sets", []string{"LANG=C"}, []option.EnvEdit{value("LANG", "fr"), value("EMPTY", "")}, []string{"LANG=C", "LANG=fr", "EMPTY="}},
-		{"the user removes", []string{"LANG=C"}, []option.EnvEdit{{Name: "LANG", Remove: true}, {Name: "NONE", Remove: true}}, []string{"LANG=C", "-LANG", "-NONE"}},
-		{"Slurm's stay", []string{"SLURM_PROCID=0", "PMI_RANK=0", "PMIX_RANK=0", "BROLGA_PIN=x", "SLURMD_NODENAME=x"}, nil, nil},
-		{"what is no variable", []string{"noequals", "=x", "A\nB=c", "\x1b[0m=x"}, nil, nil},
-		{"values are as they are", []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}, nil, []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}},
+		{"nothing", nil, nil, nil, nil},
+		{"the image wins", []string{"PATH=/opt/bin", "NEW="}, nil, []string{"PATH=/opt/bin", "NEW="}, nil},
+		{"except where the user keeps", []string{"PATH=/opt/bin", "LANG=C"}, []option.EnvEdit{keep("LANG")}, []string{"PATH=/opt/bin"}, nil},
+		{"there is nothing to keep", []string{"TERM=xterm"}, []option.EnvEdit{keep("TERM")}, []string{"TERM=xterm"}, nil},
+		{"the user sets", []string{"LANG=C"}, []option.EnvEdit{value("LANG", "fr"), value("EMPTY", "")}, []string{"LANG=C", "LANG=fr", "EMPTY="}, nil},
+		{"the user removes", []string{"LANG=C"}, []option.EnvEdit{{Name: "LANG", Remove: true}, {Name: "NONE", Remove: true}}, []string{"LANG=C", "-LANG", "-NONE"}, nil},
+		{"Slurm's stay", []string{"SLURM_PROCID=0", "PMI_RANK=0", "PMIX_RANK=0", "BROLGA_PIN=x", "SLURMD_NODENAME=x"}, nil, nil, nil},
+		{"what is no variable", []string{"noequals", "=x", "A\nB=c", "\x1b[0m=x"}, nil, nil, nil},
+		{"values are as they are", []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}, nil, []string{"A=b=c", "B=two\nlines", "BASH_FUNC_m%%=() { :; }"}, nil},
+		{"the site sets, after the image", []string{"LANG=C"}, nil, []string{"LANG=C", "LANG=fr", "NEW=1"}, site("set LANG fr", "set NEW 1")},
+		{"the site adds to the image's", []string{"PATH=/opt/bin"}, nil, []string{"PATH=/opt/bin", "PATH=/a:/opt/bin", "PATH=/a:/opt/bin:/z"}, site("prepend PATH /a", "append PATH /z")},
+		{"or to the step's", nil, nil, []string{"PATH=/a:/usr/bin"}, site("prepend PATH /a")},
+		{"or to the one that the user keeps", []string{"PATH=/opt/bin"}, []option.EnvEdit{keep("PATH")}, []string{"PATH=/usr/bin:/z"}, site("append PATH /z")},
+		{"or to nothing", []string{"EMPTY="}, nil, []string{"EMPTY=", "EMPTY=a", "NEW=z"}, site("prepend EMPTY a", "append NEW z")},
+		{"the site removes", []string{"LANG=C"}, nil, []string{"LANG=C", "-LANG"}, site("unset LANG ")},
+		{"the user has the last word", nil, []option.EnvEdit{value("LANG", "fr")}, []string{"LANG=de:C", "LANG=fr"}, site("append LANG C")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
-			for _, r := range environment(tt.image, tt.edits, step) {
+			for _, r := range environment(tt.image, tt.site, tt.edits, step) {
 				if r.Key == "unset" {
 					r.Value = "-" + r.Value
 				} else if r.Key != "set" {

@@ -350,6 +350,7 @@ int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
 int slurm_spank_task_init(spank_t sp, int ac, char **av)
 {
 	static struct join_error error;
+	int status;
 
 	(void)ac, (void)av;
 
@@ -358,6 +359,11 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
 	if (step.failed)
 		end_task(sp, true, reply_find(step.reply, sizeof(step.reply), "error"),
 			 reply_find(step.reply, sizeof(step.reply), "hint"));
+	status = prolog_run(sp, &error);
+	if (status) {
+		report(error.text, NULL);
+		_exit(status);
+	}
 	if (join_container(sp, step.socket, job_local_task(sp) == 0, &error) < 0)
 		end_task(sp, error.shared, error.text, error.hint);
 	return 0;

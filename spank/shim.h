@@ -128,6 +128,10 @@ struct join_error {
 };
 
 int join_prepare(struct join_error *error);
+
+/* ---- prolog.c: the site's TaskProlog ---- */
+
+int prolog_run(spank_t sp, struct join_error *error);
 int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
 
 #endif

@@ -69,7 +69,7 @@ __attribute__((noreturn)) static void execute(const char *path, int output, char
 /* Reads all, and keeps what has room. */
 static void read_output(int fd, char *output, size_t size)
 {
-	char rest[4096];
+	char rest[4096] = { 0 };
 	size_t used = 0;
 	ssize_t n;
 

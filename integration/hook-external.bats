@@ -257,8 +257,6 @@ hooks.labels = [\"com.example.*\"]"
 	}
 	refuses 'unexpected EOF' <<<'{"version": "1.0.0",'
 	refuses 'json: unknown field "stage"' <<<'{"version": "1.0.0", "stage": ["prestart"]}'
-	describe 20-broken.json never 'prestart poststop'
-	refuses "stage poststop does not exist here: no process of Brolga's is left when a step ends; use Slurm's epilog" <<<"$(cat "$dir/20-broken.json")"
 	describe 20-broken.json never startContainer
 	refuses 'stage startContainer does not exist here: it would run a program of the image as root; use createContainer' <<<"$(cat "$dir/20-broken.json")"
 	idled never

@@ -282,6 +282,19 @@ verdict() {
 	expect_no_leftovers
 }
 
+@test "mpi: what a step has changed in a named container is looked at again" {
+	offer major
+	in_image old
+	run_ok as_user env FROM="$from" timeout 90 salloc --quiet -N1 -w n1 bash -c '
+		srun --mpi=pmi2 "$FROM" --container-mpi=same --container-name=c ./mpi_library
+		srun --mpi=pmi2 --container-name=c --container-mpi=same --container-verbose ./mpi_library
+		srun "$FROM" --container-remap-root --container-name=d sh -c "/bin/busybox rm -v /usr/lib/x86_64-linux-gnu/libmpich.so*"
+		srun --container-name=d --container-mpi=same true || true'
+	(($(grep -cE "^rank 0 of 1 sum 0: MPICH Version:[[:space:]]+4.0.2: $(inode same) /" <<<"$output") == 2)) || fail "$output"
+	expect_line 'brolga: error: hook mpi: same: no MPI library was found in the image'
+	refute_match 'known from an earlier step'
+}
+
 @test "mpi: an image leads nowhere, whatever it calls its libraries" {
 	local libs=/usr/lib/x86_64-linux-gnu
 	offer major

@@ -36,6 +36,7 @@ static char *const environment[] = {
 enum { FD_REQUEST, FD_OUTPUT, FD_ERRORS, FD_SOCKET, FD_COUNT };
 
 struct start {
+	char *arguments[3];
 	int fds[FD_COUNT];
 	int error; /* errno of what failed, 0 once the helper executes */
 };
@@ -66,11 +67,10 @@ static int place_descriptors(const int fds[FD_COUNT])
  */
 static int execute(void *argument)
 {
-	static char *const arguments[] = { BROLGA_HELPER, "step", NULL };
 	struct start *start = argument;
 
 	if (setsid() >= 0 && place_descriptors(start->fds) == 0)
-		execve(BROLGA_HELPER, arguments, environment);
+		execve(BROLGA_HELPER, start->arguments, environment);
 	start->error = errno;
 	_exit(127);
 }
@@ -121,7 +121,8 @@ int helper_start(int tasks, char *reply, size_t size)
 	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, request) < 0)
 		return refuse(reply, size, "start the helper");
 	theirs = request[1];
-	struct start start = { .fds = { theirs, null, null, tasks } };
+	struct start start = { .arguments = { BROLGA_HELPER, "step" },
+			       .fds = { theirs, null, null, tasks } };
 
 	if (start_helper(&start) < 0) {
 		close(request[0]);
@@ -131,8 +132,8 @@ int helper_start(int tasks, char *reply, size_t size)
 }
 
 /*
- * Sends the request, which ends when the caller closes the descriptor; a helper
- * that gets none ends. A helper that died meanwhile is no error here: tasks see
+ * Sends the request and ends it; a helper that gets none, because the descriptor is
+ * closed before, ends. A helper that died meanwhile is no error here: tasks see
  * that nobody answers them.
  */
 int helper_tell(int request, const struct message *m, char *reply, size_t size)
@@ -155,5 +156,49 @@ int helper_tell(int request, const struct message *m, char *reply, size_t size)
 				       : refuse(reply, size, "tell the helper what to do");
 		sent += (size_t)n;
 	}
+	shutdown(request, SHUT_WR);
 	return 0;
+}
+
+/* Repeats in slurmstepd's log the lines that come until end-of-file. */
+static void repeat_lines(int from)
+{
+	char line[4096];
+	FILE *lines = fdopen(from, "r");
+
+	if (!lines) {
+		close(from);
+		return;
+	}
+	while (fgets(line, sizeof(line), lines)) {
+		line[strcspn(line, "\n")] = '\0';
+		slurm_error("brolga: %s", line);
+	}
+	fclose(lines);
+}
+
+/*
+ * Runs what the helper has left to do in its socket, if it has, and waits for that.
+ * The helper that does it reads there what the first one wrote.
+ */
+void helper_finish(int request)
+{
+	autoclose int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct start start = { .arguments = { BROLGA_HELPER, "poststop" } };
+	int report[2];
+	char any;
+	int rc;
+
+	if (recv(request, &any, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+		return;
+	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, report) < 0) {
+		slurm_error("brolga: run what hooks do at poststop: %m");
+		return;
+	}
+	memcpy(start.fds, (int[]){ request, null, null, report[1] }, sizeof(start.fds));
+	rc = start_helper(&start);
+	close(report[1]);
+	if (rc < 0)
+		slurm_error("brolga: run what hooks do at poststop: " BROLGA_HELPER ": %m");
+	repeat_lines(report[0]);
 }

@@ -31,10 +31,11 @@ extern char **environ;
 static struct {
 	bool wanted;
 	int socket; /* the tasks' end of the pair, the helper has the other */
+	int request; /* where the helper leaves what is to be done in the end */
 	int forked; /* tasks */
 	char reply[ANSWER_MAX]; /* why there is no helper, as records */
 	bool failed;
-} step = { .socket = -1 };
+} step = { .socket = -1, .request = -1 };
 
 /* In srun: the nodes of the step have to know each other. */
 static bool wants_peers;
@@ -250,6 +251,10 @@ static int start(spank_t sp, char *reply, size_t size)
 	if (m.data)
 		explicit_bzero(m.data, m.length); /* tasks are forks of this process */
 	message_free(&m);
+	if (rc == 0) {
+		step.request = request;
+		request = -1;
+	}
 	return rc;
 }
 
@@ -392,7 +397,10 @@ int slurm_spank_job_epilog(spank_t sp, int ac, char **av)
 }
 
 /*
- * slurm_spank_exit - let go of what is left. Slurm unloads the plugin next.
+ * slurm_spank_exit - do what is left to do. Slurm unloads the plugin next.
+ *
+ * In slurmstepd all processes of the step are gone; programs that a hook wants to be
+ * run then have as long as the site allows, and the job's epilog comes after them.
  *
  * Process:  all that called slurm_spank_init.
  * Identity: the user; root in slurmstepd.
@@ -404,6 +412,9 @@ int slurm_spank_exit(spank_t sp, int ac, char **av)
 	(void)sp, (void)ac, (void)av;
 
 	close_fd(&step.socket);
+	if (step.request >= 0)
+		helper_finish(step.request);
+	close_fd(&step.request);
 	options_free();
 	return 0;
 }

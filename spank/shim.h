@@ -101,6 +101,7 @@ int library_launch(const struct message *m, char *reply, size_t size);
 /* Both write the record "error" to reply where they return -1. */
 int helper_start(int tasks, char *reply, size_t size);
 int helper_tell(int request, const struct message *m, char *reply, size_t size);
+void helper_finish(int request);
 
 /* ---- epilog.c: the end of a job on a node ---- */
 

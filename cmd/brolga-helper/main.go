@@ -7,6 +7,9 @@
 //	                      decide, serve the tasks on descriptor 3, end with the
 //	                      last of them
 //	brolga-helper init    libcontainer's init; started by the helper itself
+//	brolga-helper poststop  run what the first helper has noted on descriptor 0; the
+//	                      shim starts it when the step has ended, and repeats in
+//	                      slurmstepd's log what it says on descriptor 3
 //	brolga-helper end CONFIG NODE JOB
 //	                      remove what a job that has ended has left on the node;
 //	                      the shim starts it in the job's epilog
@@ -19,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -55,6 +59,8 @@ func main() {
 		}
 	case "init":
 		container.Init()
+	case "poststop":
+		poststop()
 	case "step":
 		if err := step(began); err != nil {
 			fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
@@ -86,8 +92,47 @@ func step(began time.Time) (err error) {
 	if err != nil {
 		return errors.Join(err, refuse(tasks, err))
 	}
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace, Stepd: stepd(), Tell: tellStepd}
 	return e.Serve(context.Background(), tasks)
+}
+
+// request is the descriptor that the request is read from, a socket whose other end
+// slurmstepd keeps until it ends.
+const request = 0
+
+// stepd returns the number of the process that made the socket: this one's parent is
+// slurmstepd's.
+func stepd() int {
+	peer, err := unix.GetsockoptUcred(request, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0
+	}
+	return int(peer.Pid)
+}
+
+// tellStepd leaves text in the socket, where it is until slurmstepd passes it on to
+// the helper that it starts in the end.
+func tellStepd(text string) error {
+	if _, err := unix.Write(request, []byte(text)); err != nil {
+		return fmt.Errorf("tell slurmstepd what runs at poststop: %w", err)
+	}
+	return nil
+}
+
+// poststop runs programs when the step has ended. What fails is told, and changes
+// nothing any more.
+func poststop() {
+	out := os.NewFile(socket, "slurmstepd")
+	unix.CloseOnExec(socket)
+	leaveSlurmstepd()
+	tell := func(line string) { fmt.Fprintln(out, line) }
+	path, err := io.ReadAll(os.Stdin)
+	if err == nil {
+		err = external.Stopped(string(path), external.NewRunner(), tell)
+	}
+	if err != nil {
+		tell(fault.Line(err))
+	}
 }
 
 // endLimit is as long as a job's end waits. What is left then is removed later.

@@ -173,8 +173,12 @@ func (b *Bundle) mount() (err error) {
 	return nil
 }
 
-// known is what hooks found in the image before.
+// known is what hooks found in the image before. In a container that is kept it may have
+// been changed since.
 func known(p Params) hook.Known {
+	if p.Kept != nil {
+		return hook.Known{}
+	}
 	return hook.Known{Memory: memory.At(filepath.Join(p.RunDir, "found")), Image: p.ImageConfig.Digest, Version: config.Version}
 }
 

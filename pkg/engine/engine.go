@@ -46,6 +46,12 @@ type Engine struct {
 	// included, to another.
 	Namespace *os.File
 
+	// Stepd is the number of the step's slurmstepd, which Tell tells what to do when
+	// the step has ended (external.Leave).
+	Stepd int
+	Tell  func(path string) error
+
+	left bool          // Tell was called
 	told []wire.Record // what the tasks tell the user
 	// release gives the container's name free; nil where it has none.
 	release func()
@@ -222,7 +228,10 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		return nil, errors.Join(err, b.Close())
 	}
 	hooks = append(hooks, more...)
-	c, err := container.Start(b, "step-"+e.Job.Request.Step, hooks)
+	if err := e.leave(b, hooks); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	c, err := container.Start(b, containerID(e.Job.Request), hooks)
 	if err != nil {
 		return nil, err
 	}
@@ -231,6 +240,23 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 	}
 	laps.add("container")
 	return &built{c, b.Process(), b.Server, b.Found.Numbers, img.Meta.Config.Entrypoint, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
+}
+
+func containerID(r request.Request) string { return "step-" + r.Step }
+
+// leave notes for slurmstepd the programs that run after the end of the container.
+// Under job_container/tmpfs there are two of them, of which one is used.
+func (e *Engine) leave(b *bundle.Bundle, hooks []hook.Hook) error {
+	if e.left {
+		return nil
+	}
+	state := specs.State{Version: specs.Version, ID: containerID(e.Job.Request), Bundle: b.Dir, Annotations: b.Spec.Annotations}
+	path, err := external.Leave(filepath.Join(e.Job.Config.RunDir, "poststop"), hooks, state, e.Stepd)
+	if path == "" || err != nil {
+		return err
+	}
+	e.left = true
+	return e.Tell(path)
 }
 
 // label says in the container what steps need to know that join it.

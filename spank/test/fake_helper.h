@@ -14,4 +14,7 @@
 #define HELPER_MESSAGE HELPER_NOTES ".message" /* its standard input, whole */
 #define HELPER_ENDED HELPER_NOTES ".ended" /* nobody holds the tasks' end */
 
+/* The image for which it leaves a note for the end of the step. */
+#define LEAVES_A_NOTE "image-that-leaves-a-note"
+
 #endif

@@ -363,6 +363,42 @@ static void step_of_two_tasks(void)
 	CHECK(!library_is_loaded());
 }
 
+/* What the helper left in its socket is another one's when the step has ended. */
+static void step_with_poststop(void)
+{
+	char *note;
+
+	helper_install("fake_helper");
+	start_in(S_CTX_REMOTE);
+	CHECK(fake_give("container-image", "image-that-leaves-a-note") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(helper_was_told("context=node\n"));
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_task_post_fork(NULL, 0, NULL) == 0);
+	helper_wait_for_end();
+	CHECK_TEXT(fake_log(), "");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+	CHECK_TEXT(fake_log(), "error: brolga: first\nerror: brolga: read: the note\n");
+	note = helper_start_note();
+	CHECK(strstr(note, "\nargument poststop\nfd 0\nfd 1\nfd 2\nfd 3\nenv PATH="));
+	free(note);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0); /* once */
+	CHECK_TEXT(fake_log(), "error: brolga: first\nerror: brolga: read: the note\n");
+}
+
+static void poststop_without_helper(void)
+{
+	helper_install("fake_helper");
+	start_in(S_CTX_REMOTE);
+	CHECK(fake_give("container-image", "image-that-leaves-a-note") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(helper_was_told("context=node\n"));
+	helper_install(NULL);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+	CHECK_TEXT(fake_log(), "error: brolga: run what hooks do at poststop: " BROLGA_HELPER
+			       ": No such file or directory\n");
+}
+
 static void step_without_tasks(void)
 {
 	start_step();
@@ -506,6 +542,8 @@ int main(void)
 		{ "tasks do not get what is for helpers", step_with_secret },
 		{ "slurmstepd lets go of the socket with the last task", step_of_two_tasks },
 		{ "slurmstepd lets go of the socket at its end", step_without_tasks },
+		{ "what the helper leaves for the end is done then", step_with_poststop },
+		{ "a helper that is missing in the end is named", poststop_without_helper },
 		{ "slurmstepd looks at the step's variables", step_by_variable },
 		{ "the extern step is left alone", extern_step },
 		{ "a step that failed ends its tasks with words", failed_step },

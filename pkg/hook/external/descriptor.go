@@ -58,7 +58,7 @@ var stages = []struct{ name, missing string }{
 	{name: "createContainer"},
 	{name: "startContainer", missing: "it would run a program of the image as root; use createContainer"},
 	{name: "poststart"},
-	{name: "poststop", missing: "no process of Brolga's is left when a step ends; use Slurm's epilog"},
+	{name: "poststop"},
 }
 
 // Load reads the descriptors in the directories, in the order of their file

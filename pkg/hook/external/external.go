@@ -89,9 +89,12 @@ func Hooks(all []Descriptor, o Options) []hook.Hook {
 				continue
 			}
 			p := program{d, s.name, o}
-			if s.name == "poststart" {
+			switch s.name {
+			case "poststart":
 				hooks = append(hooks, starter{p})
-			} else {
+			case "poststop":
+				hooks = append(hooks, stopper{p})
+			default:
 				hooks = append(hooks, p)
 			}
 		}
@@ -146,6 +149,7 @@ func (p program) Edit(spec *specs.Spec, _ request.Request) error {
 		"createRuntime":   &spec.Hooks.CreateRuntime,
 		"createContainer": &spec.Hooks.CreateContainer,
 		"poststart":       &spec.Hooks.Poststart,
+		"poststop":        &spec.Hooks.Poststop,
 	}[p.stage]
 	*list = append(*list, p.Hook)
 	return nil

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package external
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/trust"
+)
+
+// The stage poststop comes when the step has ended, and no process of the helper is
+// left by then. The helper leaves a note in the node's run directory, which only root
+// can write to: what is to be run, as it was described and selected when the step
+// began, and who will see to it. That is the step's slurmstepd, which starts a helper
+// for it. If slurmstepd is killed itself, the next helper that does this on the node
+// finds the note of one that is gone, and does that, too.
+
+// stopper is a program that runs when the container is gone.
+type stopper struct{ program }
+
+// Runtime implements hook.Hook; there is nothing to do yet.
+func (stopper) Runtime(*specs.State) error { return nil }
+
+// note is the content of the file.
+type note struct {
+	State    specs.State
+	Programs []Descriptor
+	// Paths are those of the descriptors.
+	Paths   []string
+	Timeout time.Duration
+	// Owner is the process that sees to it.
+	Owner process
+}
+
+// process identifies a process of this boot.
+type process struct {
+	PID int
+	// Began is its start time as the kernel tells it (proc(5), stat, field 22).
+	Began string
+}
+
+// Leave notes in a directory, which it makes, the programs among the hooks that run
+// after the end of the container with that state. Owner is the number of the process
+// that sees to it. It returns the path of the note, or "" if there is no such program.
+func Leave(dir string, hooks []hook.Hook, state specs.State, owner int) (string, error) {
+	n := note{State: state}
+	for _, h := range hooks {
+		if s, ok := h.(stopper); ok {
+			n.Programs, n.Paths, n.Timeout = append(n.Programs, s.Descriptor), append(n.Paths, s.Path), s.o.Timeout
+		}
+	}
+	if len(n.Programs) == 0 {
+		return "", nil
+	}
+	path, err := n.write(dir, owner)
+	if err != nil {
+		return "", fmt.Errorf("note what runs at poststop: %w", err)
+	}
+	return path, nil
+}
+
+func (n note) write(dir string, owner int) (path string, err error) {
+	if n.Owner, err = identify(owner); err != nil {
+		return "", err
+	}
+	n.State.Status = specs.StateStopped
+	text, err := json.Marshal(n)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(dir, n.State.ID+"-")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(text)
+	return f.Name(), errors.Join(err, f.Close())
+}
+
+func identify(pid int) (process, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	// The second field is a name, which can have blanks and parentheses.
+	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	const began = 22 - 3
+	if len(fields) <= began {
+		return process{}, fmt.Errorf("/proc/%d/stat is cut off", pid)
+	}
+	return process{pid, fields[began]}, nil
+}
+
+// Stopped runs the programs of a note, which it removes, and then those of other notes
+// beside it whose owners are gone. Tell gets a line for each program that fails.
+func Stopped(path string, runner *Runner, tell func(line string)) error {
+	err := runNote(path, runner, tell, func(process) bool { return true })
+	others, globErr := filepath.Glob(filepath.Join(filepath.Dir(path), "step-*"))
+	for _, other := range others {
+		err = errors.Join(err, runNote(other, runner, tell, isGone))
+	}
+	return errors.Join(err, globErr)
+}
+
+func isGone(owner process) bool {
+	now, err := identify(owner.PID)
+	return errors.Is(err, os.ErrNotExist) || err == nil && now != owner
+}
+
+// runNote runs the programs of one note, if its owner is one to run for. Two helpers
+// that find the same one do not both run it.
+func runNote(path string, runner *Runner, tell func(line string), runFor func(owner process) bool) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // another one has done it
+	}
+	if err != nil {
+		return fmt.Errorf("read what runs at poststop: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil //nolint:nilerr // another one is doing it
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
+		return err
+	}
+	var n note
+	if err := trust.CheckOpen(f, path); err != nil {
+		return fmt.Errorf("read what runs at poststop: %w", err)
+	}
+	text, err := io.ReadAll(f)
+	if err == nil {
+		err = json.Unmarshal(text, &n)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("read what runs at poststop, %s: %w", path, err), os.Remove(path))
+	}
+	if !runFor(n.Owner) {
+		return nil
+	}
+	for i, d := range n.Programs {
+		d.Path = n.Paths[i]
+		p := program{d, "poststop", Options{Runner: runner, Timeout: n.Timeout, Tell: func(string) {}, Verbose: true}}
+		if err := p.run(&n.State); err != nil {
+			tell(fmt.Sprintf("%s: hook %s: %s", n.State.ID, p.Name(), strings.ReplaceAll(err.Error(), "\n", "; ")))
+		}
+	}
+	return os.Remove(path)
+}

@@ -29,14 +29,12 @@ HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
 
 .PHONY: all
-all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-launch $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
+all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-launch $(BUILD)/brolga-ssh $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
 
 # The go command knows best what is out of date.
 .PHONY: FORCE
-$(BUILD)/brolga: FORCE | $(BUILD)
-	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/brolga
-$(BUILD)/brolga-cdi: FORCE | $(BUILD)
-	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/brolga-cdi
+$(BUILD)/brolga $(BUILD)/brolga-cdi $(BUILD)/brolga-ssh: $(BUILD)/%: FORCE | $(BUILD)
+	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/$*
 # Static: starts faster, and root loads no name service or other library.
 $(BUILD)/brolga-helper: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags -static) -tags osusergo,netgo -o $@ ./cmd/brolga-helper
@@ -63,6 +61,7 @@ install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
 	install -D -m 0755 $(BUILD)/brolga-cdi $(DESTDIR)$(dir $(HELPER))brolga-cdi
 	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(dir $(HELPER))brolga-launch
+	install -D -m 0755 $(BUILD)/brolga-ssh $(DESTDIR)$(dir $(HELPER))brolga-ssh
 	install -D -m 0755 $(BUILD)/libbrolga.so $(DESTDIR)$(LIBRARY)
 	install -D -m 0755 $(BUILD)/spank_brolga.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_brolga.so
 	scripts/install-examples $(DESTDIR)$(PREFIX)/share/doc/brolga

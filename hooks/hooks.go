@@ -11,6 +11,7 @@ import (
 	"github.com/brolga-hpc/brolga/hooks/mountset"
 	"github.com/brolga-hpc/brolga/hooks/mpi"
 	"github.com/brolga-hpc/brolga/hooks/pmix"
+	"github.com/brolga-hpc/brolga/hooks/ssh"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
@@ -21,6 +22,7 @@ func All() []hook.Hook {
 		glibc.Hook{}, // before those whose libraries may need it
 		mountset.Hook{},
 		mpi.Hook{},
+		ssh.Hook{},
 		pmix.Hook{},
 		device.Hook{},
 	}

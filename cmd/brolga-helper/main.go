@@ -78,7 +78,8 @@ func step(began time.Time) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("internal error: %v", r)
-			err = errors.Join(err, refuse(tasks, err))
+			// A task may have said hello already.
+			err = errors.Join(err, tasks.Send(task.Bad(err)), refuse(tasks, err))
 		}
 	}()
 	programs := external.NewRunner()

@@ -89,6 +89,7 @@ func (f tree) OpenFile(path string) (*os.File, string, error) {
 
 func (f tree) Cover(*os.File, string) error { panic("not called") }
 func (f tree) Add(string, string) error     { panic("not called") }
+func (f tree) AddFile(string, []byte) error { panic("not called") }
 
 // newImage returns an image with a C library, and one of the host's driver.
 func newImage(t *testing.T) tree {

@@ -13,6 +13,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,14 +138,19 @@ func Run(ctx context.Context, c Cmd) error {
 // Start starts c and does not wait for it. The program leads a session of its
 // own, outlives this process and is not killed by anybody here. Its standard
 // input and output are empty; Stderr must be a file, because nobody would copy
-// from a pipe in the end. It gains no privileges from programs it executes.
+// from a pipe in the end. It gains no privileges from programs it executes, and has an
+// empty bounding set.
 func Start(c Cmd) (pid int, err error) {
 	runtime.LockOSThread() // not unlocked: the thread keeps no_new_privs and ends
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("run %s: %w", c.Path, err)
 	}
+	// The first number that the kernel does not know gives EINVAL. Without the
+	// privilege there is nothing to be lost.
+	for capability := uintptr(0); os.Geteuid() == 0 && unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0) == nil; capability++ {
+	}
 	cmd := &exec.Cmd{
-		Path: c.Path, Args: append([]string{c.Path}, c.Args...), Env: append([]string{}, c.Env...), Dir: "/",
+		Path: c.Path, Args: append([]string{cmp.Or(c.Name, c.Path)}, c.Args...), Env: append([]string{}, c.Env...), Dir: "/",
 		Stderr: c.Stderr, ExtraFiles: c.Files, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if id := c.Identity; id != nil {

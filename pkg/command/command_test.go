@@ -135,7 +135,7 @@ func TestStart(t *testing.T) {
 	defer w.Close()
 	started := make(chan error)
 	go func() {
-		c := shell(`read x <&3; echo "$$ $(ps -o sid= $$) $HOME$PWD" >&2; grep NoNewPrivs /proc/self/status >&2; echo end >&2`)
+		c := shell(`read x <&3; echo "$$ $(ps -o sid= $$) $HOME$PWD" >&2; grep NoNewPrivs /proc/self/status >&2; grep CapBnd /proc/self/status >&2; echo end >&2`)
 		c.Files, c.Stderr, c.Env = []*os.File{r}, said, []string{"HOME=/h"}
 		pid, err := Start(c)
 		if err == nil {
@@ -156,9 +156,9 @@ func TestStart(t *testing.T) {
 		}
 	}
 	var pid, session int
-	var where, status string
+	var where, status, bounding string
 	var noNewPrivileges int
-	if _, err := fmt.Sscan(string(text), &pid, &session, &where, &status, &noNewPrivileges); err != nil || pid != session || where != "/h/" || noNewPrivileges != 1 {
+	if _, err := fmt.Sscan(string(text), &pid, &session, &where, &status, &noNewPrivileges, &status, &bounding); err != nil || pid != session || where != "/h/" || noNewPrivileges != 1 || os.Geteuid() == 0 && bounding != "0000000000000000" {
 		t.Errorf("the program said %q, %v; want a session of its own, no new privileges, $HOME=/h and directory /", text, err)
 	}
 	if _, err := Start(Cmd{Path: "/no/such"}); !errors.Is(err, os.ErrNotExist) {

@@ -34,6 +34,7 @@ var checks = []func(Config) error{
 	checkRegistries,
 	checkMPI,
 	checkMountSets,
+	checkSSH,
 	func(c Config) error { return c.Policy.Validate() },
 }
 

@@ -99,6 +99,8 @@ type Config struct {
 	Env Env `toml:"env"`
 	// Hooks has the settings of all hooks.
 	Hooks Hooks `toml:"hooks"`
+	// SSH has the settings of SSH servers in containers.
+	SSH SSH `toml:"ssh"`
 }
 
 // Hooks is the part of [Config] about what containers get beyond their image.
@@ -310,6 +312,13 @@ func Default() Config {
 			Directories: []string{"/etc/brolga/hooks.d"},
 			Timeout:     Duration(30 * time.Second),
 			Labels:      []string{},
+		},
+		SSH: SSH{
+			Enabled:     true,
+			Ports:       PortRange{20000, 29999},
+			Connections: 256,
+			Sessions:    1024,
+			LoginTime:   Duration(30 * time.Second),
 		},
 	}
 }

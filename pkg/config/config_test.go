@@ -190,6 +190,11 @@ func TestCheck(t *testing.T) {
 		}, ""},
 		{"no hooks", func(c *Config) { c.Hooks = Hooks{Timeout: 1} }, ""},
 		{"relative hooks", func(c *Config) { c.Hooks.Directories = []string{"hooks.d"} }, `hooks.directories: "hooks.d": want an absolute path`},
+		{"low ports", func(c *Config) { c.SSH.Ports = PortRange{22, 2000} }, `ssh.ports = "22-2000": want a range of ports from 1024 on, the lower one first`},
+		{"ports the wrong way", func(c *Config) { c.SSH.Ports = PortRange{3000, 2000} }, `ssh.ports = "3000-2000": want a range of ports from 1024 on, the lower one first`},
+		{"no connections", func(c *Config) { c.SSH.Connections = 0 }, "ssh.connections: want more than zero"},
+		{"no sessions", func(c *Config) { c.SSH.Sessions = -1 }, "ssh.sessions: want more than zero"},
+		{"no time to log in", func(c *Config) { c.SSH.LoginTime = 0 }, "ssh.login_time: want more than zero"},
 		{"hooks without time", func(c *Config) { c.Hooks.Timeout = 0 }, "hooks.timeout: want more than zero"},
 		{"malformed label", func(c *Config) { c.Hooks.Labels = []string{"a["} }, `hooks.labels: "a[": want a name, in which * stands for any characters but /`},
 		{"mpi", func(c *Config) {

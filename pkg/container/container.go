@@ -79,6 +79,20 @@ func (c *Container) Close() error {
 	return errors.Join(errs...)
 }
 
+// Inside runs f on a thread in the container's namespaces, and processes that it
+// starts are in all of them. There is no way into a user namespace for a program with
+// several threads: such a container is an error.
+func (c *Container) Inside(f func() error) error {
+	return mountns.Join(c.Namespace, func() error {
+		for _, ns := range c.Others {
+			if err := unix.Setns(int(ns.File.Fd()), 0); err != nil {
+				return fmt.Errorf("join the container's %s namespace: %w", ns.Kind, err)
+			}
+		}
+		return f()
+	})
+}
+
 // Init runs libcontainer's init, as which the helper executes itself. It does
 // not return.
 //

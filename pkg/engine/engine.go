@@ -123,6 +123,7 @@ type built struct {
 	numbers   []hook.Numbers
 	// entrypoint is the image's.
 	entrypoint []string
+	hooks      []hook.Hook
 	log        []wire.Record
 }
 
@@ -239,7 +240,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
 	laps.add("container")
-	return &built{c, b.Process(), b.Server, b.Found.Numbers, img.Meta.Config.Entrypoint, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
+	return &built{c, b.Process(), b.Server, b.Found.Numbers, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
 }
 
 func containerID(r request.Request) string { return "step-" + r.Step }
@@ -319,27 +320,32 @@ func (e *Engine) user() identity.User {
 
 // answer lets all tasks in, or tells them why it cannot.
 func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err error) error {
-	answer, err := e.compose(first, b, err)
+	var company []hook.Company
+	answer, err := e.compose(first, b, &company, err)
 	if err != nil {
 		answer = task.Bad(err)
 	}
-	for task := first; ; {
-		task.Close()
+	for hello := first; ; {
+		hello.Close()
 		if err := tasks.Send(answer); err != nil {
 			return err
 		}
 		if b != nil {
-			e.releaseOnce(b.container.Namespace, task.PID)
+			e.releaseOnce(b.container.Namespace, hello.PID)
 		}
 		next, sockErr := tasks.Next()
 		if sockErr != nil {
 			return errors.Join(err, ended(sockErr))
 		}
-		task = next
+		if tellErr := meet(company, next.PID); tellErr != nil {
+			err, answer = tellErr, task.Bad(tellErr)
+		}
+		hello = next
 	}
 }
 
-func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, error) {
+// compose decides what tasks are answered, and starts what the step has besides.
+func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, err error) (*task.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -352,6 +358,9 @@ func (e *Engine) compose(first *task.Hello, b *built, err error) (*task.Answer, 
 	}
 	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if err != nil {
+		return nil, err
+	}
+	if *company, err = e.accompany(b, plan, first.PID); err != nil {
 		return nil, err
 	}
 	return task.Good(b.container, task.Tell(slices.Concat(plan, e.told, b.log), e.Job.Request.Verbosity))

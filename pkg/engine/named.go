@@ -196,6 +196,9 @@ func (e *Engine) adapt(name string, label container.Label) error {
 	if r.RemapRoot && !remapped {
 		errs = append(errs, fmt.Errorf("--%s: container %s runs without it", option.RemapRoot, name))
 	}
+	if r.SSH != nil {
+		errs = append(errs, fmt.Errorf("--%s: container %s runs already, and has the servers that step %s wanted", option.SSH, name, label.Step))
+	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}

@@ -9,7 +9,7 @@
 // namespaces and mounts and before the container's root is switched to the
 // rootfs (the OCI moment "createRuntime"). A runtime hook never executes a
 // program of the image and follows no path of it. A hook that is a [Starter]
-// has a third moment.
+// has a third moment, and a [Companion] leaves a process for the step.
 //
 // An [Inspector] has one in between, for what depends on the files of the image:
 // they can be looked at, and covered with files of the host, before anything else
@@ -25,6 +25,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
@@ -51,6 +52,37 @@ type Starter interface {
 	Started(state *specs.State) error
 }
 
+// Companion is a hook that has a process in the container for as long as the step
+// has tasks there.
+type Companion interface {
+	Hook
+	// Accompany starts the process and returns when it is of use. No task runs the
+	// user's program yet.
+	Accompany(step Step) (Company, error)
+}
+
+// Step is what a [Companion] is told.
+type Step struct {
+	Request request.Request
+	User    identity.User
+	// Env and Dir are what a task begins with, before Slurm adds what is different
+	// for each; Umask is the step's.
+	Env   []string
+	Dir   string
+	Umask int
+	// Inside runs a function on a thread in the namespaces of the container; a
+	// process that it starts is in all of them.
+	Inside func(f func() error) error
+	// Adopt moves a process into the cgroups of the step.
+	Adopt func(pid int) error
+}
+
+// Company is a process of a [Companion].
+type Company interface {
+	// Task tells it of a task, by its process on the host, which exists.
+	Task(pid int) error
+}
+
 // Description is a hook in words: "batch steps", "mounts the directory of ...".
 type Description struct{ Moment, When, Effect string }
 
@@ -59,6 +91,7 @@ const (
 	AtEdit    = "edit"
 	AtInspect = "inspect"
 	AtRuntime = "createRuntime"
+	AtTask    = "first task"
 )
 
 // Select returns the hooks that apply to the step, in order.

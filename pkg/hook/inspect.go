@@ -43,6 +43,8 @@ type Root interface {
 	Cover(file *os.File, source string) error
 	// Add shows a file of the host, read-only, at a path that the image lacks.
 	Add(source, target string) error
+	// AddFile shows a file made for the step, read-only, at a path.
+	AddFile(path string, content []byte) error
 }
 
 // Found is what a container gets because of what is in the image.
@@ -104,6 +106,8 @@ type inode struct{ device, number uint64 }
 type shown struct {
 	Target, Source string
 	file           *os.File
+	// content is of a file made for the step, which has no source.
+	content []byte
 }
 
 // NewImage returns the image in a root file system.
@@ -145,7 +149,7 @@ func (i *Image) Cover(file *os.File, path, source string) error {
 		return err
 	}
 	i.covered[id] = source
-	i.show(shown{path, source, os.NewFile(uintptr(fd), path)})
+	i.show(shown{Target: path, Source: source, file: os.NewFile(uintptr(fd), path)})
 	return nil
 }
 
@@ -153,10 +157,13 @@ func (i *Image) Cover(file *os.File, path, source string) error {
 func (i *Image) Add(source, target string) error {
 	if i.added[target] == "" {
 		i.added[target] = source
-		i.show(shown{target, source, nil})
+		i.show(shown{Target: target, Source: source})
 	}
 	return nil
 }
+
+// AddFile will show a file made for the step at a path, whatever the image has there.
+func (i *Image) AddFile(path string, content []byte) { i.show(shown{Target: path, content: content}) }
 
 func (i *Image) show(s shown) {
 	i.files = append(i.files, s)
@@ -167,9 +174,12 @@ func (i *Image) show(s shown) {
 func (i *Image) mount() error {
 	var errs []error
 	for _, s := range i.files {
-		if s.file == nil {
+		switch {
+		case s.content != nil:
+			errs = append(errs, i.root.AddFile(s.Target, s.content))
+		case s.file == nil:
 			errs = append(errs, i.root.Add(s.Source, s.Target))
-		} else {
+		default:
 			errs = append(errs, i.root.Cover(s.file, s.Source))
 		}
 	}

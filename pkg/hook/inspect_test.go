@@ -43,6 +43,11 @@ func (r *tree) Add(source, target string) error {
 	return nil
 }
 
+func (r *tree) AddFile(path string, content []byte) error {
+	r.shown = append(r.shown, string(content)+" at "+path)
+	return nil
+}
+
 func newTree(t *testing.T) *tree {
 	t.Helper()
 	r := &tree{dir: t.TempDir()}
@@ -83,6 +88,21 @@ func TestInspectShowsWhatTheFirstHookWants(t *testing.T) {
 	}
 	if want := []string{"x sees ", "y sees /x/x"}; !slices.Equal(found.Notes, want) {
 		t.Errorf("hooks say %q; want %q", found.Notes, want)
+	}
+}
+
+// writer makes a file for the step.
+type writer struct{ fake }
+
+func (writer) Inspect(image *Image, _ *specs.Spec, _ request.Request) (Found, error) {
+	image.AddFile("/etc/made", []byte("content"))
+	return Found{}, nil
+}
+
+func TestInspectShowsFilesMadeForTheStep(t *testing.T) {
+	root := newTree(t)
+	if _, err := Inspect([]Hook{writer{}}, root, nil, request.Request{}, Known{}); err != nil || !slices.Equal(root.shown, []string{"content at /etc/made"}) {
+		t.Errorf("Inspect shows %q, %v", root.shown, err)
 	}
 }
 

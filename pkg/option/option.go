@@ -69,6 +69,9 @@ const (
 	Device = "container-device"
 	Name   = "container-name"
 
+	SSH   = "container-ssh"
+	NoSSH = "no-container-ssh"
+
 	MPI   = "container-mpi"
 	NoMPI = "no-container-mpi"
 
@@ -208,6 +211,18 @@ var Table = []Option{
 			"container may become. See [jobs.md](jobs.md).\n\n" +
 			"NAME has up to 64 letters, digits, `_`, `-` and dots. `JOB.STEP` (`123.0`, `123.batch`) joins the container of that step of yours, " +
 			"named or not; give `--overlap`, and `--jobid` where it is another job's.",
+	},
+	{
+		Name:  SSH,
+		Usage: "let the containers of the step log in to each other",
+		Doc: "`ssh NODE COMMAND`, `scp`, `sftp`, `rsync` and launchers that use ssh work between the nodes of the step, without " +
+			"a password or keys of yours. Commands run in the container of the node, as you, with the environment of a task. " +
+			"Keys and servers are the step's and end with it. Cannot be used with a network of the container's own or " +
+			"`--container-remap-root`. See [ssh.md](ssh.md).",
+	},
+	{
+		Name: NoSSH, Negates: SSH,
+		Usage: "let the containers of the step not log in to each other",
 	},
 	{
 		Name: MPI, Arg: "NAME", Optional: true,

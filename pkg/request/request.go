@@ -95,6 +95,9 @@ type Request struct {
 	MountSets []MountSet
 	// Named is the container that is kept or joined, or nil.
 	Named *Named `json:",omitempty"`
+	// SSH has the limits of the SSH servers in the containers of the step, or is nil
+	// if there are none.
+	SSH *config.SSH `json:",omitempty"`
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -119,8 +122,8 @@ type Request struct {
 }
 
 // SharesSecret tells whether something that the user wants needs the helpers of
-// the step to speak to each other; nothing does yet.
-func (r Request) SharesSecret() bool { return false }
+// the step to speak to each other.
+func (r Request) SharesSecret() bool { return r.SSH != nil }
 
 // Mount is one mount of the host's files.
 type Mount struct {
@@ -272,6 +275,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveNamespaces(o),
 		r.resolveMPI(c, o),
 		r.resolveMountSets(c, o),
+		r.resolveSSH(c, o),
 		r.resolveAnnotations(o),
 		r.resolvePull(o),
 		r.checkMultiProg(s),
@@ -630,7 +634,8 @@ func (r *Request) resolvePull(o option.Set) error {
 // it is submitted there is nothing yet, and a step of one node has nobody to share
 // a secret with: its helper makes one itself (package job).
 func (r *Request) resolveShared(s slurm.Step) error {
-	if !r.SharesSecret() || s.NodeCount == 0 {
+	// Slurm counts no nodes of a batch script.
+	if !r.SharesSecret() || s.NodeCount == 0 && !s.StartsSteps() {
 		return nil
 	}
 	var err error

@@ -179,6 +179,41 @@ func Settable(variable string) bool {
 	return !Owns(variable) || strings.HasPrefix(variable, "PMIX_MCA_")
 }
 
+// OfTask tells whether a variable belongs to one task of a step, or to how a process
+// manager has started it, so that another process must not have it.
+func OfTask(variable string) bool {
+	for _, prefix := range []string{"PMI_", "PMIX_", "PMI2_"} {
+		if strings.HasPrefix(variable, prefix) {
+			return true
+		}
+	}
+	return slices.Contains([]string{"SLURM_PROCID", "SLURM_LOCALID", "SLURM_TASK_PID", "SLURM_GTIDS"}, variable)
+}
+
+// limitPrefix begins the variables in which srun sends the limits of a step, as
+// numbers (srun(1), --propagate). slurmstepd sets them and takes those, and a few
+// others that are for it alone, out of the environment.
+const limitPrefix = "SLURM_RLIMIT_"
+
+// Limits returns the limits in a step's environment: NOFILE, CORE and so on.
+func Limits(env []string) map[string]uint64 {
+	all := map[string]uint64{}
+	for _, entry := range env {
+		rest, ok := strings.CutPrefix(entry, limitPrefix)
+		name, text, _ := strings.Cut(rest, "=")
+		if value, err := strconv.ParseUint(text, 10, 64); ok && err == nil {
+			all[name] = value
+		}
+	}
+	return all
+}
+
+// ForSlurm tells whether a variable is for slurmstepd alone, which takes it from the
+// tasks.
+func ForSlurm(variable string) bool {
+	return strings.HasPrefix(variable, limitPrefix) || variable == "SLURM_UMASK" || variable == "SLURM_PRIO_PROCESS"
+}
+
 // ValidVariable tells whether name can be the name of an environment variable:
 // not empty, without "=" and control characters (environ(7)).
 func ValidVariable(name string) bool {

@@ -3,6 +3,7 @@
 package slurm
 
 import (
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -111,6 +112,26 @@ func TestValidVariable(t *testing.T) {
 	} {
 		if got := ValidVariable(name); got != want {
 			t.Errorf("ValidVariable(%q) = %v; want %v", name, got, want)
+		}
+	}
+}
+
+func TestOfTask(t *testing.T) {
+	for name, want := range map[string]bool{"SLURM_PROCID": true, "SLURM_LOCALID": true, "PMI_FD": true, "PMIX_RANK": true, "SLURM_JOB_ID": false, "SLURM_NODEID": false, "PMI": false} {
+		if got := OfTask(name); got != want {
+			t.Errorf("OfTask(%s) = %v; want %v", name, got, want)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	env := []string{"SLURM_RLIMIT_CORE=0", "SLURM_RLIMIT_AS=18446744073709551615", "SLURM_RLIMIT_STACK=x", "SLURM_RLIMIT_", "RLIMIT_CPU=1"}
+	if got, want := Limits(env), map[string]uint64{"CORE": 0, "AS": 1<<64 - 1}; !maps.Equal(got, want) {
+		t.Errorf("Limits = %v; want %v", got, want)
+	}
+	for name, want := range map[string]bool{"SLURM_RLIMIT_CORE": true, "SLURM_UMASK": true, "SLURM_JOB_ID": false} {
+		if got := ForSlurm(name); got != want {
+			t.Errorf("ForSlurm(%s) = %v; want %v", name, got, want)
 		}
 	}
 }

@@ -158,6 +158,23 @@ func apply(change request.EnvChange, plan []wire.Record, step []string) wire.Rec
 	return wire.Record{Key: "set", Value: change.Name + "=" + change.Apply(before)}
 }
 
+// Apply returns what the plan makes of a task's environment, and where it starts.
+func Apply(plan []wire.Record, env []string) (changed []string, dir string) {
+	changed, dir = slices.Clone(env), "/"
+	for _, r := range plan {
+		switch name, _, _ := strings.Cut(r.Value, "="); r.Key {
+		case "set", "unset":
+			changed = slices.DeleteFunc(changed, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
+			if r.Key == "set" {
+				changed = append(changed, r.Value)
+			}
+		case "workdir":
+			dir = r.Value
+		}
+	}
+	return changed, dir
+}
+
 // forget removes what would put the steps that a task starts in a container.
 func forget(r request.Request, step []string) []wire.Record {
 	if !r.Forget {

@@ -451,3 +451,19 @@ func TestForget(t *testing.T) {
 		t.Errorf("left are %q; want %q", left, want)
 	}
 }
+
+// TestApply checks that the result is what the shim makes of the same plan.
+func TestApply(t *testing.T) {
+	plan := []wire.Record{{Key: "workdir", Value: "/a"}, {Key: "set", Value: "PATH=/bin"}, {Key: "unset", Value: "GONE"}, {Key: "set", Value: "NEW=a=b"}, {Key: "notice", Value: "PATH=x"}, {Key: "workdir", Value: "/w"}}
+	env := []string{"PATH=/host", "GONE=1", "GONE_TOO=1", "KEPT=\xff"}
+	got, dir := Apply(plan, env)
+	if want := []string{"GONE_TOO=1", "KEPT=\xff", "PATH=/bin", "NEW=a=b"}; !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) || dir != "/w" {
+		t.Errorf("Apply = %q, %q; want %q, /w", got, dir, want)
+	}
+	if env[0] != "PATH=/host" {
+		t.Error("Apply changes its argument")
+	}
+	if _, dir := Apply(nil, nil); dir != "/" {
+		t.Errorf("Apply of nothing starts in %q", dir)
+	}
+}

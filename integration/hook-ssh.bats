@@ -1,0 +1,248 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# --container-ssh: from container to container of a step.
+
+load helpers
+load images
+load ssh
+
+# shellcheck disable=SC2016 # for the shells of tasks
+
+setup_file() {
+	bats_require_minimum_version 1.5.0
+	make_ssh_image
+}
+
+setup() {
+	mark_logs
+	load_ssh_image
+	with=(-N4 --container-image="$ssh_image")
+}
+
+teardown() {
+	dump_logs_on_failure
+	restore_site_config
+}
+
+@test "ssh: a command runs in the container of the node that is named" {
+	run_ok in_step "${with[@]}" '
+		for n in n1 n2 n3 n4; do ssh $n "echo at \$SLURMD_NODENAME \$BROLGA_IMAGE"; done
+		ssh n3 "touch /tmp/only-here"
+		ssh localhost "echo home \$SLURMD_NODENAME"
+		for n in n1 n2 n3 n4; do ssh $n "test ! -e /tmp/only-here || echo made at $n"; done'
+	for n in n1 n2 n3 n4; do expect_line "at $n debian"; done
+	expect_line "home n1"
+	expect_line "made at n3"
+	(($(grep -c "made at" <<<"$output") == 1))
+	expect_no_leftovers
+}
+
+@test "ssh: exit status, output, errors and input are the command's" {
+	run_ok in_step "${with[@]}" '
+		ssh n2 "exit 7"; echo status $?
+		ssh n2 "kill -9 \$\$" 2>/dev/null; echo status $?
+		ssh n2 /no/such 2>/dev/null; echo status $?
+		ssh n2 "echo out; echo err >&2" 2>err; echo "and $(<err)"
+		head -c 10M /dev/urandom >bulk
+		ssh n2 "cat" <bulk | cmp - bulk && echo same
+		ssh n2 "sha256sum" <bulk | cmp - <(sha256sum <bulk) && echo same sum
+		echo line | ssh -n n2 "cat; echo no input"
+		rm bulk err'
+	for line in "status 7" "status 255" "status 127" out "and err" same "same sum" "no input"; do expect_line "$line"; done
+}
+
+@test "ssh: a command has the environment, directory and umask of a task" {
+	as_user mkdir -p ssh-dir
+	run_ok in_step "${with[@]}" -D ssh-dir --container-env=MINE=1 '
+		umask; pwd; ulimit -a >limits
+		ssh n2 "ulimit -a" | diff limits - && echo the same limits
+		ssh n2 "umask; pwd; echo node \$SLURM_NODEID of \$SLURM_STEP_NUM_NODES, mine \$MINE"
+		ssh n2 "env | grep -E \"^(SLURM_(PROCID|LOCALID|TASK_PID)|PMI|BROLGA_STEP|SLURM_RLIMIT)\"" || echo nothing of a task
+		env | grep -vE "^(SLURM|SSH|SRUN|PM|SHLVL|_=|TMPDIR|HOSTNAME|CUDA|GPU|ROCR|ZE|TERM)" | sort >task
+		ssh n2 env | grep -vE "^(SLURM|SSH|SRUN|PM|SHLVL|_=|TERM)" | sort | diff task - && echo the same
+		LC_TIME=xx ssh -o SendEnv=LC_TIME n2 "echo \$LC_TIME"'
+	expect_line "node 1 of 4, mine 1"
+	expect_line "nothing of a task"
+	expect_line "the same"
+	expect_line "the same limits"
+	expect_line xx
+	(($(grep -cx "$user_home/ssh-dir" <<<"$output") == 2 && $(grep -cx 0022 <<<"$output") == 2)) || fail "$output"
+	rm -r "$user_home/ssh-dir"
+}
+
+@test "ssh: a session can have a terminal" {
+	run_ok in_step "${with[@]}" '
+		ssh -tt n2 "tty; stty size; echo term \$TERM; [[ -t 0 && -t 1 && -t 2 ]] && echo all" </dev/null | tr -d "\r"
+		ssh -T n2 tty || true
+		echo "echo from a shell; exit 5" | ssh n2; echo status $?'
+	expect_match '^/dev/pts/[0-9]+$'
+	expect_line all
+	expect_line "not a tty"
+	expect_line "from a shell"
+	expect_line "status 5"
+}
+
+@test "ssh: scp, sftp and rsync copy between nodes" {
+	run_ok in_step "${with[@]}" '
+		mkdir -p /tmp/from/sub; head -c 3M /dev/urandom >/tmp/from/a; echo b >"/tmp/from/sub/b c"; chmod 750 /tmp/from/a
+		ssh n2 "mkdir /tmp/to"
+		scp -q /tmp/from/a n2:/tmp/to/by-scp && ssh n2 "cat /tmp/to/by-scp" | cmp - /tmp/from/a && echo scp
+		scp -O -q n2:/tmp/to/by-scp /tmp/back && cmp /tmp/back /tmp/from/a && echo old scp
+		printf "put /tmp/from/a /tmp/to/by-sftp\nchmod 600 /tmp/to/by-sftp\npwd\n" | sftp -q -b - n2
+		ssh n2 "stat -c %a /tmp/to/by-sftp"
+		rsync -a /tmp/from/ n2:/tmp/to/tree && ssh n2 "cat \"/tmp/to/tree/sub/b c\"; stat -c %a /tmp/to/tree/a"
+		rsync -a --out-format="changed %n" /tmp/from/ n2:/tmp/to/tree'
+	for line in scp "old scp" "Remote working directory: $user_home" 600 b 750; do expect_line "$line"; done
+	refute_match '^changed .*a$'
+}
+
+@test "ssh: MPICH's launcher starts ranks on all nodes" {
+	run_ok in_step "${with[@]}" '
+		for n in n1 n2 n3 n4; do ssh $n "echo a rank on $n >/tmp/node"; done
+		mpiexec.hydra -launcher ssh -hosts n1,n2,n3,n4 -ppn 2 -n 8 bash -c "cat /tmp/node; exec mpi_hello"'
+	for n in n1 n2 n3 n4; do (($(grep -cx "a rank on $n" <<<"$output") == 2)) || fail "$output"; done
+	(($(grep -c 'of 8 on .* sum 28$' <<<"$output") == 8)) || fail "$output"
+}
+
+@test "ssh: an image without a client gets one" {
+	run_ok in_step -N2 --container-image="$BROLGA_TEST_IMAGE" '
+		type -P ssh; ssh -V
+		ssh -x -q -o StrictHostKeyChecking=no -p 22 -l "$USER" n2 "echo at \$SLURMD_NODENAME; exit 7"; echo status $?
+		head -c 10M /dev/urandom >/tmp/bulk; ssh n2 cat </tmp/bulk | cmp - /tmp/bulk && echo same
+		ssh -tt n2 "tty" </dev/null | tr -d "\r"
+		ssh n1 "ssh n2 \"ssh n1 \\\"echo back at \\\\\\\$SLURMD_NODENAME\\\"\""
+		ssh elsewhere true; echo status $?
+		ssh nobody@n2 true; echo status $?'
+	expect_line /usr/bin/ssh
+	expect_match '^Brolga '
+	expect_line "at n2"
+	expect_line "status 7"
+	expect_line same
+	expect_match '^/dev/pts/'
+	expect_line "back at n1"
+	expect_line "ssh: elsewhere is not a node of this step: Brolga's client reaches no other host"
+	expect_match "^ssh: log in to n2 as nobody: .*unable to authenticate"
+}
+
+@test "ssh: an image without a shell runs programs" {
+	run_ok crun --container-image="$BROLGA_TEST_SMALL_IMAGE" --container-ssh ssh localhost '/hello from "there and" back'
+	expect_line "arg2: there and"
+	run -127 crun --container-image="$BROLGA_TEST_SMALL_IMAGE" --container-ssh ssh localhost '/hello | cat'
+	expect_line "brolga: error: the image has no shell, and '|' means something to a shell: quote it"
+	run -127 crun --container-image="$BROLGA_TEST_SMALL_IMAGE" --container-ssh ssh localhost
+	expect_line "brolga: error: the image has no shell: name a program"
+}
+
+@test "ssh: the image's settings of the client stay, and the user's files are left alone" {
+	as_user bash -c 'mkdir -p -m 700 .ssh && rm -rf .ssh/* && echo "Host n2" >.ssh/config && touch -d 2001-01-01 .ssh .ssh/config'
+	run_ok in_step "${with[@]}" '
+		ssh -G elsewhere | grep -E "^(hashknownhosts|proxycommand|identityfile .*brolga)"
+		tail -n +4 /etc/ssh/ssh_config | sha256sum
+		ssh n2 true'
+	expect_line "hashknownhosts yes" # Debian's
+	refute_match '^(proxycommand|identityfile)'
+	run_ok crun --container-image="$ssh_image" sha256sum /etc/ssh/ssh_config
+	expect_match '^[0-9a-f]{64}'
+	[[ $(ls -A "$user_home/.ssh") == config && $(stat -c %Y "$user_home/.ssh") == "$(date -d 2001-01-01 +%s)" ]]
+	rm -r "$user_home/.ssh"
+}
+
+@test "ssh: what a command leaves behind stays until the step ends, and no longer" {
+	run_ok in_step "${with[@]}" '
+		ssh n2 "sleep 777 >/dev/null 2>&1 </dev/null & setsid sleep 778 >/dev/null 2>&1 </dev/null & true"
+		ssh n2 "sleep 779" & sleep 0.5; kill $!; wait
+		sleep 3
+		ssh n2 "for p in /proc/[0-9]*/cmdline; do tr \"\\0\" \" \" <\$p; echo; done 2>/dev/null" | grep -x "sleep 77[789] "'
+	expect_line "sleep 777 "
+	expect_line "sleep 778 "
+	refute_match 'sleep 779'
+	retry 5 none_sleep || fail "$(pgrep -af 'sleep 77[789]')"
+	expect_no_leftovers
+}
+
+none_sleep() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 77[789]' >/dev/null; }
+
+@test "ssh: a batch script reaches its own container, and its steps each other's" {
+	as_user tee script >/dev/null <<-SCRIPT
+		#!/bin/bash
+		ssh \$SLURMD_NODENAME 'echo batch at \$SLURMD_NODENAME'
+		ssh n2 true; echo status \$?
+		ls /dev/brolga-ssh/config
+	SCRIPT
+	run_ok batch -N2 --output=batch-output --container-image="$ssh_image" --container-ssh script
+	output=$(<"$user_home/batch-output")
+	expect_line "batch at n1"
+	expect_line "status 255"
+	expect_line /dev/brolga-ssh/config
+	rm "$user_home"/{script,batch-output}
+}
+
+@test "ssh: steps at the same time have servers of their own" {
+	local one
+	as_user rm -f first second
+	CRUN_TIMEOUT=60 in_step "${with[@]}" 'ssh n2 "touch first; until [[ -e second ]]; do sleep 0.1; done; echo one on \$SLURM_STEP_ID of \$SLURM_JOB_ID"' >"$BATS_TEST_TMPDIR/one" 2>&1 3>&- &
+	one=$!
+	retry 20 test -e "$user_home/first"
+	servers_are 4
+	run_ok crun -N2 --ntasks-per-node=1 --container-image="$ssh_image" --container-ssh bash -c 'ssh n2 "touch second; echo two"; ssh n3 true 2>/dev/null || echo no third'
+	expect_line two
+	expect_line "no third"
+	wait "$one"
+	grep '^one on' "$BATS_TEST_TMPDIR/one"
+	as_user rm -f first second
+}
+
+@test "ssh: processes of the container's own are those that a command sees" {
+	run_ok in_step -N2 --container-image="$ssh_image" --container-init 'ssh n2 "cat /proc/1/comm; [[ \$\$ -lt 100 ]] && echo low"'
+	expect_match '^brolga-launch'
+	expect_line low
+	expect_no_leftovers
+}
+
+@test "ssh: what cannot be is said before anything is submitted" {
+	before=$(last_job)
+	run_fails crun --container-image="$ssh_image" --container-ssh --container-unshare=net --container-remap-root true
+	expect_line 'brolga: error: --container-ssh cannot be used with --container-unshare=net; --container-ssh cannot be used with --container-remap-root'
+	site_config "[ssh]
+		enabled = false"
+	run_fails crun --container-image="$ssh_image" --container-ssh true
+	expect_line 'brolga: error: --container-ssh: this cluster does not allow SSH servers in containers'
+	[[ $(last_job) == "$before" ]]
+	run_ok crun --container-image="$ssh_image" --no-container-ssh bash -c 'ls /dev/brolga-ssh 2>&1 || true'
+	expect_match 'No such file'
+	site_config "[ssh]
+		ports = '80-90'
+		connections = 0"
+	run_fails crun --container-image="$ssh_image" true
+	expect_match 'ssh.ports = "80-90": want a range of ports from 1024 on, the lower one first'
+	expect_match 'ssh.connections: want more than zero'
+}
+
+@test "ssh: servers share the site's ports, and say when there are none left" {
+	site_config "[ssh]
+		ports = '31001-31004'"
+	run_ok in_step "${with[@]}" 'for n in n1 n2 n3 n4; do ssh $n "echo at \$SLURMD_NODENAME"; done'
+	for n in n1 n2 n3 n4; do expect_line "at $n"; done
+	site_config "[ssh]
+		ports = '31001-31001'"
+	run_fails crun -N2 --kill-on-bad-exit=1 --container-image="$ssh_image" --container-ssh sleep 30
+	expect_match 'error: hook ssh: start the SSH server: none of the 1 ports that others look at is free: listen tcp 127.0.0.1:31001: bind: address already in use'
+	nodes_idle
+	expect_no_leftovers
+}
+
+@test "ssh: a dry run and the list of hooks show it" {
+	run_ok crun --container-dry-run --container-image="$ssh_image" --container-ssh true
+	expect_match '"/dev/brolga-ssh"'
+	expect_match '"Ports": "20000-29999"'
+	run_ok as_user brolga hooks
+	expect_match '^ssh +first task +--container-ssh +starts an SSH server'
+}
+
+@test "ssh: a step that does not ask for it has nothing of it" {
+	run_ok crun --container-image="$BROLGA_TEST_IMAGE" bash -c 'ls /dev/brolga* /usr/bin/ssh 2>&1 || true; env | grep BROLGA_STEP || echo none'
+	(($(grep -c 'No such file' <<<"$output") == 2))
+	expect_line none
+	no_servers
+}

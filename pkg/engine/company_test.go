@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/hook"
+)
+
+func TestUmaskOf(t *testing.T) {
+	before := unix.Umask(0o027)
+	defer unix.Umask(before)
+	if got, err := umaskOf(os.Getpid()); err != nil || got != 0o027 {
+		t.Errorf("umaskOf = %o, %v; want 27", got, err)
+	}
+	if _, err := umaskOf(1 << 30); err == nil {
+		t.Error("umaskOf nobody succeeds")
+	}
+}
+
+// guest is company that notes whom it met.
+type guest struct {
+	met []int
+	err error
+}
+
+func (g *guest) Task(pid int) error {
+	g.met = append(g.met, pid)
+	return g.err
+}
+
+func TestMeet(t *testing.T) {
+	broken, good := &guest{err: errors.New("no")}, &guest{}
+	if err := meet([]hook.Company{broken, good}, 7); !errors.Is(err, broken.err) || len(good.met) != 1 || good.met[0] != 7 {
+		t.Errorf("meet = %v, and the second met %v; want all to be told", err, good.met)
+	}
+}

@@ -182,6 +182,9 @@ func checkHooks(c Config) error {
 			errs = append(errs, fmt.Errorf("hooks.directories: %q: want an absolute path", dir))
 		}
 	}
+	if path := c.Hooks.Timestamps; path != "" && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
+		errs = append(errs, fmt.Errorf("hooks.timestamps = %q: want an absolute path without . and ..", path))
+	}
 	if c.Hooks.Timeout <= 0 {
 		errs = append(errs, errors.New("hooks.timeout: want more than zero"))
 	}

@@ -109,6 +109,9 @@ type Hooks struct {
 	Directories []string `toml:"directories"`
 	// Timeout limits programs whose descriptor does not.
 	Timeout Duration `toml:"timeout"`
+	// Timestamps is a file on each node that gets what the time of each step's start
+	// went to. Empty is none.
+	Timestamps string `toml:"timestamps"`
 	// Labels are patterns of names. An image's labels that match count as
 	// annotations of the step, and so can switch on hooks.
 	Labels []string `toml:"labels"`

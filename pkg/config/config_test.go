@@ -195,6 +195,7 @@ func TestCheck(t *testing.T) {
 		{"no connections", func(c *Config) { c.SSH.Connections = 0 }, "ssh.connections: want more than zero"},
 		{"no sessions", func(c *Config) { c.SSH.Sessions = -1 }, "ssh.sessions: want more than zero"},
 		{"no time to log in", func(c *Config) { c.SSH.LoginTime = 0 }, "ssh.login_time: want more than zero"},
+		{"relative timestamps", func(c *Config) { c.Hooks.Timestamps = "times.log" }, `hooks.timestamps = "times.log": want an absolute path without . and ..`},
 		{"hooks without time", func(c *Config) { c.Hooks.Timeout = 0 }, "hooks.timeout: want more than zero"},
 		{"malformed label", func(c *Config) { c.Hooks.Labels = []string{"a["} }, `hooks.labels: "a[": want a name, in which * stands for any characters but /`},
 		{"mpi", func(c *Config) {

@@ -191,7 +191,9 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 	step := e.Job.Request
 	step.Annotations = hook.Annotations(step.Annotations, img.Meta.Config.Labels, e.Job.Config.Hooks.Labels)
 	told := &[]wire.Record{}
-	hooks, err := e.hooks(step, told)
+	programs := e.programs(step, told)
+	programs.Took = func(lap hook.Lap) { laps.hooks(lap) }
+	hooks, err := e.hooks(step, programs)
 	if err != nil {
 		return nil, err
 	}
@@ -223,8 +225,9 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		return nil, err
 	}
 	e.label(b)
+	laps.hooks(b.Found.Laps...)
 	laps.add("bundle")
-	more, err := external.Programs(b.Found.Programs, e.programs(step, told))
+	more, err := external.Programs(b.Found.Programs, programs)
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -240,6 +243,11 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
 	laps.add("container")
+	if path := e.Job.Config.Hooks.Timestamps; path != "" {
+		if err := laps.write(path, e.Job.Node, step.Step, e.Began); err != nil {
+			*told = append(*told, wire.Record{Key: "debug", Value: fault.Line(err)})
+		}
+	}
 	return &built{c, b.Process(), b.Server, b.Found.Numbers, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
 }
 
@@ -276,9 +284,9 @@ func (e *Engine) label(b *bundle.Bundle) {
 }
 
 // hooks returns the hooks for the step, those of the site's files last.
-func (e *Engine) hooks(step request.Request, told *[]wire.Record) ([]hook.Hook, error) {
+func (e *Engine) hooks(step request.Request, programs external.Options) ([]hook.Hook, error) {
 	described, err := external.Load(e.Job.Config.Hooks.Directories)
-	return hook.Select(slices.Concat(e.Hooks, external.Hooks(described, e.programs(step, told))), step), err
+	return hook.Select(slices.Concat(e.Hooks, external.Hooks(described, programs)), step), err
 }
 
 // programs says how hooks that are programs run; told gets their log.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,10 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
 // nobody is a number that no account has.
@@ -125,11 +128,49 @@ func TestLaps(t *testing.T) {
 	began := time.Now().Add(-time.Second)
 	l := laps{last: began}
 	l.add("first")
+	l.hooks(hook.Lap{Name: "mpi", Ended: began, Took: 2500 * time.Microsecond})
 	l.add("second")
 	got := l.records(began)
 	if len(got) != 1 || got[0].Key != "debug" || !strings.HasPrefix(got[0].Value, "container ready in 1") ||
-		!strings.Contains(got[0].Value, ": first 1") || !strings.Contains(got[0].Value, " ms, second ") {
+		!strings.Contains(got[0].Value, ": first 1") || !strings.Contains(got[0].Value, " ms, second ") || !strings.HasSuffix(got[0].Value, " ms (mpi 2.5 ms)") {
 		t.Errorf("records = %q", got)
+	}
+}
+
+func TestLapsWrite(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: writes to directories of root's only")
+	}
+	began := time.Date(2026, 11, 25, 16, 0, 0, 5, time.UTC)
+	l := laps{last: began.Add(3 * time.Millisecond), parts: []part{
+		{hook.Lap{Name: "a b", Ended: began.Add(time.Millisecond), Took: 1e6}, true},
+		{hook.Lap{Name: "image", Ended: began.Add(3 * time.Millisecond), Took: 3e6}, false},
+	}}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "times")
+	for range 2 {
+		if err := l.write(path, "n1", "5.0", began); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "2026-11-25T16:00:00.000000005Z n1 5.0 begin 0\n" +
+		"2026-11-25T16:00:00.001000005Z n1 5.0 hook:a_b 1000000\n" +
+		"2026-11-25T16:00:00.003000005Z n1 5.0 image 3000000\n" +
+		"2026-11-25T16:00:00.003000005Z n1 5.0 ready 3000000\n"
+	if text, err := os.ReadFile(path); err != nil || string(text) != want+want {
+		t.Errorf("write wrote %q, %v; want %q twice", text, err, want)
+	}
+	if err := os.Symlink("times", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(filepath.Join(dir, "link"), "n1", "5.0", began); err == nil {
+		t.Error("write follows a link")
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(path, "n1", "5.0", began); !errors.Is(err, trust.ErrTamperable) {
+		t.Errorf("write = %v in a directory of everyone's", err)
 	}
 }
 

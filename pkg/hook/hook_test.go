@@ -91,6 +91,10 @@ func TestInspect(t *testing.T) {
 	}
 	got, err := Inspect(hooks, nil, nil, request.Request{}, Known{})
 	want := Found{Env: []string{"A=1", "A=2"}, Warnings: []string{"w"}, Notes: []string{"n"}, Devices: []string{"/dev/a"}, Mounts: []specs.Mount{{Source: "/m"}}}
+	if len(got.Laps) != 2 || got.Laps[0].Name != "a" || got.Laps[1].Name != "c" {
+		t.Errorf("Inspect took %v; want a and c", got.Laps)
+	}
+	got.Laps = nil
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Inspect = %+v, %v; want %+v", got, err, want)
 	}

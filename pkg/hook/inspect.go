@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -63,6 +64,8 @@ type Found struct {
 	// Warnings are told to the user, Notes if the user wants to hear more.
 	Warnings []string `json:",omitempty"`
 	Notes    []string `json:",omitempty"`
+	// Laps are what hooks took; Inspect adds them.
+	Laps []Lap `json:"-"`
 	// Sources are paths of the host that were looked at, whether or not there is
 	// something, as they were before.
 	Sources []memory.File `json:"-"`
@@ -84,6 +87,13 @@ type Program struct {
 type Numbers struct {
 	Variable string
 	New      map[int]int
+}
+
+// Lap is what a hook took.
+type Lap struct {
+	Name  string
+	Ended time.Time
+	Took  time.Duration
 }
 
 // Image is what inspectors see: the image, and what those before them will show in
@@ -229,7 +239,9 @@ func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known
 		if !ok {
 			continue
 		}
+		began := time.Now()
 		found, err := known.inspect(inspector, image, spec, r)
+		all.Laps = append(all.Laps, Lap{h.Name(), time.Now(), time.Since(began)})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("hook %s: %w", h.Name(), err))
 		}
@@ -245,7 +257,13 @@ func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known
 	if err := errors.Join(errs...); err != nil {
 		return Found{}, err
 	}
-	return all, image.mount()
+	if len(image.files) == 0 {
+		return all, nil
+	}
+	began := time.Now()
+	err := image.mount()
+	all.Laps = append(all.Laps, Lap{"mounts", time.Now(), time.Since(began)})
+	return all, err
 }
 
 func (k Known) inspect(h Inspector, image *Image, spec *specs.Spec, r request.Request) (Found, error) {

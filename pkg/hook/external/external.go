@@ -76,6 +76,8 @@ type Options struct {
 	Timeout time.Duration
 	// Tell gets a line on each program that ran and those that it wrote.
 	Tell func(line string)
+	// Took, if any, gets what each program that ran took.
+	Took func(lap hook.Lap)
 	// Verbose puts all that a failed program wrote into the error.
 	Verbose bool
 }
@@ -252,6 +254,9 @@ func (p program) failed(err error, output string) error {
 }
 
 func (p program) tell(took time.Duration, output string) {
+	if p.o.Took != nil {
+		p.o.Took(hook.Lap{Name: p.Name() + "@" + p.stage, Ended: time.Now(), Took: took})
+	}
 	p.o.Tell(fmt.Sprintf("hook %s ran at %s for %.1f ms", p.Name(), p.stage, float64(took.Microseconds())/1e3))
 	for line := range strings.Lines(output) {
 		p.o.Tell(fmt.Sprintf("hook %s: %s", p.Name(), strings.TrimRight(line, "\n")))

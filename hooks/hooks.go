@@ -12,6 +12,7 @@ import (
 	"github.com/brolga-hpc/brolga/hooks/mpi"
 	"github.com/brolga-hpc/brolga/hooks/pmix"
 	"github.com/brolga-hpc/brolga/hooks/ssh"
+	"github.com/brolga-hpc/brolga/hooks/x11"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
@@ -24,6 +25,7 @@ func All() []hook.Hook {
 		mpi.Hook{},
 		ssh.Hook{},
 		pmix.Hook{},
+		x11.Hook{},
 		device.Hook{},
 	}
 }

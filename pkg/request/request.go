@@ -88,6 +88,8 @@ type Request struct {
 	MPI *MPI
 	// PMIx is what the step's PMIx clients need, or nil.
 	PMIx *PMIx `json:",omitempty"`
+	// XAuthority is the file with the key to the step's X display, or empty.
+	XAuthority string `json:",omitempty"`
 	// Glibc tells whether the host's C library replaces an older one of the image.
 	Glibc Glibc
 	// MountSets are the sets of the site that the step gets, or may get because of
@@ -260,6 +262,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		DryRun:         o.Flag(option.DryRun, false),
 		Script:         s.Script,
 		PMIx:           pmix(s),
+		XAuthority:     xAuthority(s),
 		Glibc:          glibc(c, o),
 		Command:        s.Command,
 	}
@@ -286,6 +289,17 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		return Request{}, err
 	}
 	return r, nil
+}
+
+// xAuthority returns the file that the step's environment names, where it has a
+// display.
+func xAuthority(s slurm.Step) string {
+	display, _ := s.Getenv("DISPLAY")
+	path, _ := s.Getenv("XAUTHORITY")
+	if display == "" || !filepath.IsAbs(path) || isTaken(filepath.Clean(path)) {
+		return ""
+	}
+	return filepath.Clean(path)
 }
 
 func home(c config.Config, o option.Set) Home {

@@ -265,6 +265,19 @@ func TestNeedsTask(t *testing.T) {
 	}
 }
 
+func TestXAuthority(t *testing.T) {
+	for _, tt := range []struct{ display, file, want string }{
+		{"n1:20.0", "/tmp/.Xauthority-a", "/tmp/.Xauthority-a"},
+		{"n1:20.0", "/home/u/./.Xauthority", "/home/u/.Xauthority"},
+		{"", "/tmp/.Xauthority-a", ""}, {"n1:20.0", "", ""}, {"n1:20.0", "relative", ""}, {"n1:20.0", "/proc/1/x", ""},
+	} {
+		in := input{Options: [][2]string{{option.Image, "a"}}, Step: slurm.Step{UID: 1, Env: []string{"DISPLAY=" + tt.display, "XAUTHORITY=" + tt.file}}}
+		if got, err := in.resolve(t); err != nil || got.XAuthority != tt.want {
+			t.Errorf("XAuthority of %q, %q = %q, %v; want %q", tt.display, tt.file, got.XAuthority, err, tt.want)
+		}
+	}
+}
+
 func TestResolveMPI(t *testing.T) {
 	const stacks = "[[mpi]]\nname = 'a'\nlibraries = ['x']\n[[mpi]]\nname = 'b'\nlibraries = ['y']\n"
 	for _, tt := range []struct {

@@ -22,6 +22,7 @@ gpu_setup() {
 	site_config "[cdi]
 		directories = ['$cdi', '$cdi/late']"
 	held=0
+	as_user brolga pull --quiet "$BROLGA_TEST_IMAGE" >/dev/null # or it is told of in output
 	# shellcheck disable=SC2034 # for the test
 	in_image=(--container-image="$BROLGA_TEST_IMAGE")
 	given

@@ -96,7 +96,7 @@ write_flavour() {
 		CgroupMountpoint=/sys/fs/cgroup
 		ConstrainCores=no
 		ConstrainRAMSpace=yes
-		ConstrainDevices=no
+		ConstrainDevices=$([[ $proctrack == cgroup ]] && echo yes || echo no)
 	CONF
 	[[ $job_container == tmpfs ]] || return 0
 	mkdir -m 0755 "$dir/job-container"

@@ -26,6 +26,7 @@ package device
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,12 +39,13 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/device"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
-// Hook implements hook.Inspector. Its fields are for tests.
+// Hook implements hook.Rememberer. Its fields are for tests.
 type Hook struct {
 	// Root is where drivers are looked for; empty is [hostRoot].
 	Root string
@@ -88,6 +90,13 @@ func (Hook) Edit(spec *specs.Spec, r request.Request) error {
 // Runtime implements hook.Hook; there is nothing to do.
 func (Hook) Runtime(*specs.State) error { return nil }
 
+// Inputs implements hook.Rememberer.
+func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
+	text, _ := json.Marshal(r.Accelerators) // plain data
+	capabilities, _ := slurm.Getenv(spec.Process.Env, config.NVIDIACapabilities)
+	return []string{string(text), capabilities}
+}
+
 // askLimit is how long brolga-cdi may take. It takes milliseconds, unless a file
 // system with specifications hangs.
 const askLimit = 30 * time.Second
@@ -98,17 +107,22 @@ func (h Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (h
 	if p.root == "" {
 		p.root = hostRoot
 	}
+	p.look(specifications(p.CDI.Directories)...)
 	answer, err := h.ask(p.Accelerators)
 	if err == nil {
 		err = p.addAnswer(answer)
 	}
-	if err == nil && answer.Kind == "" && len(p.GPUs.List) > 0 {
+	byDriver := err == nil && answer.Kind == "" && len(p.GPUs.List) > 0
+	if byDriver {
 		err = p.addDriver()
 	}
 	if err != nil {
 		return hook.Found{}, err
 	}
 	p.addLibraries(files)
+	if byDriver {
+		p.found.Sources = nil // the kernel's files do not tell when they change
+	}
 	p.found.Numbers = numbers(p.Accelerators, answer.Kind)
 	return p.found, nil
 }
@@ -128,7 +142,7 @@ func (h Hook) ask(a request.Accelerators) (device.Answer, error) {
 		}
 		q.GPUs = append(q.GPUs, names)
 	}
-	if len(q.Names) == 0 && !haveFiles(q.Directories) {
+	if len(q.Names) == 0 && len(specifications(q.Directories)) == len(q.Directories) {
 		return device.Answer{}, nil
 	}
 	program := h.Program
@@ -140,11 +154,16 @@ func (h Hook) ask(a request.Accelerators) (device.Answer, error) {
 	return device.Ask(ctx, program, q)
 }
 
-func haveFiles(directories []string) bool {
-	return slices.ContainsFunc(directories, func(dir string) bool {
-		entries, err := os.ReadDir(dir)
-		return err == nil && len(entries) > 0
-	})
+// specifications returns the directories and what is in them.
+func specifications(directories []string) []string {
+	all := slices.Clone(directories)
+	for _, dir := range directories {
+		entries, _ := os.ReadDir(dir) // what cannot be read has none
+		for _, e := range entries {
+			all = append(all, filepath.Join(dir, e.Name()))
+		}
+	}
+	return all
 }
 
 // plan collects what a container gets.
@@ -171,6 +190,11 @@ func (p *plan) addDriver() error {
 	}
 	p.warn("the step's GPUs are not shown: this node has no CDI specification for %s, nor a driver of NVIDIA's or AMD's", strings.Join(p.GPU.Kinds, ", "))
 	return nil
+}
+
+// look notes files of the host before they are looked at.
+func (p *plan) look(paths ...string) {
+	p.found.Sources = append(p.found.Sources, memory.Look(paths)...)
 }
 
 func (p *plan) warn(format string, args ...any) {

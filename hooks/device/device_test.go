@@ -17,6 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
@@ -240,6 +241,54 @@ func TestInspectCDI(t *testing.T) {
 	for _, m := range got.Mounts {
 		if !slices.Contains(m.Options, "x-brolga.user") {
 			t.Errorf("%s is not opened as the user", m.Source)
+		}
+	}
+}
+
+// TestRemembered checks what is asked for again: nothing, until a file changes.
+func TestRemembered(t *testing.T) {
+	host := newTree(t)
+	host.library("/lib/libcuda.so.550.54", "libcuda.so.1")
+	host.library("/lib/libnvidia-ml.so.550.54", "libnvidia-ml.so.1")
+	host.write("/bin/nvidia-smi", "#!/bin/sh\n")
+	host.write("/cdi/gpu.json", strings.ReplaceAll(specification, "HOST", host.dir))
+	image := newImage(t)
+	h := Hook{Root: "/no/such/root", Program: program(t)}
+	known := hook.Known{Memory: memory.At(t.TempDir()), Image: "sha256:x"}
+	inspect := func(a request.Accelerators) (hook.Found, error) {
+		a.CDI.Directories = []string{host.dir + "/cdi", host.dir + "/late"}
+		a.GPU = config.Default().GPU
+		s := &specs.Spec{Process: &specs.Process{}}
+		found, err := hook.Inspect([]hook.Hook{h}, image, s, request.Request{Accelerators: &a}, known)
+		found.Notes = nil
+		return found, err
+	}
+	first, err := inspect(request.Accelerators{GPUs: gpus(1)})
+	if err != nil || len(first.Mounts) == 0 {
+		t.Fatalf("Inspect = %+v, %v", first, err)
+	}
+	h.Program = "/no/such/program" // nothing can be asked
+	again, err := inspect(request.Accelerators{GPUs: gpus(1)})
+	if err != nil || !reflect.DeepEqual(again, first) {
+		t.Errorf("Inspect again = %+v, %v; want %+v", again, err, first)
+	}
+	if found, err := inspect(request.Accelerators{GPUs: gpus(0)}); err == nil {
+		t.Errorf("Inspect for another GPU = %+v; want it asked for", found)
+	}
+	for _, change := range []func(){
+		func() { host.write("/cdi/gpu.json", "{}") },
+		func() { host.write("/late/gpu.json", "{}") },
+		func() { host.library("/lib/libcuda.so.550.54", "libcuda.so.2") },
+	} {
+		h.Program = program(t)
+		host.write("/cdi/gpu.json", strings.ReplaceAll(specification, "HOST", host.dir))
+		if _, err := inspect(request.Accelerators{GPUs: gpus(1)}); err != nil {
+			t.Fatal(err)
+		}
+		h.Program = "/no/such/program"
+		change()
+		if found, err := inspect(request.Accelerators{GPUs: gpus(1)}); err == nil {
+			t.Errorf("Inspect after a change = %+v; want it asked for", found)
 		}
 	}
 }

@@ -26,6 +26,7 @@ func (p *plan) addLibrary(host, container string) {
 	if _, ok := library.ParseName(filepath.Base(host)); !ok {
 		return
 	}
+	p.look(host)
 	st, err := os.Stat(host)
 	if err != nil || !st.Mode().IsRegular() {
 		return
@@ -85,10 +86,15 @@ func (l *loader) resolve(at string) string {
 	return resolved
 }
 
-// find returns the files of the image that have the name of a library.
+// find returns the files of the image that have the name of a library. The cache has
+// all that are beside the C library, if there is one.
 func (l *loader) find(name string) []string {
+	paths := l.cache[name]
+	if len(l.cache) == 0 {
+		paths = []string{path.Join(l.directory, name)}
+	}
 	var all []string
-	for _, at := range append(l.cache[name], path.Join(l.directory, name)) {
+	for _, at := range paths {
 		if resolved := l.resolve(at); resolved != "" {
 			all = append(all, resolved)
 		}

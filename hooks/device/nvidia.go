@@ -19,6 +19,7 @@ import (
 
 // part is what belongs to one of [config.Capabilities] of NVIDIA's driver.
 type part struct {
+	name string
 	// libraries are names without version; files are patterns of what is shown at
 	// its own place, programs, sockets and descriptions, where the host has it.
 	libraries, files []string
@@ -26,15 +27,17 @@ type part struct {
 
 // parts are as NVIDIA's container library has them (libnvidia-container,
 // src/nvc_info.c).
-var parts = map[string]part{
-	"utility": {
+var parts = []part{
+	{
+		name:      "utility",
 		libraries: []string{"libnvidia-ml", "libnvidia-cfg", "libnvidia-nscq"},
 		files: []string{
 			"/usr/bin/nvidia-smi", "/usr/bin/nvidia-debugdump", "/usr/bin/nvidia-persistenced", "/usr/bin/nv-fabricmanager",
 			"/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket",
 		},
 	},
-	"compute": {
+	{
+		name: "compute",
 		libraries: []string{
 			"libcuda", "libcudadebugger", "libnvidia-opencl", "libnvidia-gpucomp", "libnvidia-ptxjitcompiler",
 			"libnvidia-fatbinaryloader", "libnvidia-allocator", "libnvidia-compiler", "libnvidia-pkcs11",
@@ -45,8 +48,9 @@ var parts = map[string]part{
 			"/etc/OpenCL/vendors/nvidia.icd",
 		},
 	},
-	"video": {libraries: []string{"libvdpau_nvidia", "libnvidia-encode", "libnvidia-opticalflow", "libnvcuvid"}},
-	"graphics": {
+	{name: "video", libraries: []string{"libvdpau_nvidia", "libnvidia-encode", "libnvidia-opticalflow", "libnvcuvid"}},
+	{
+		name: "graphics",
 		libraries: []string{
 			"libnvidia-egl-wayland", "libnvidia-eglcore", "libnvidia-glcore", "libnvidia-tls", "libnvidia-glsi",
 			"libnvidia-fbc", "libnvidia-rtcore", "libnvoptix", "libGLX_nvidia", "libEGL_nvidia", "libGLESv2_nvidia",
@@ -54,7 +58,7 @@ var parts = map[string]part{
 		},
 		files: []string{"/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "/usr/share/vulkan/icd.d/nvidia_*.json", "/etc/vulkan/icd.d/nvidia_*.json"},
 	},
-	"ngx": {libraries: []string{"libnvidia-ngx"}},
+	{name: "ngx", libraries: []string{"libnvidia-ngx"}},
 }
 
 // addNVIDIA adds the step's GPUs and the parts of NVIDIA's driver that are wanted.
@@ -74,8 +78,8 @@ func (p *plan) addNVIDIA() error {
 	p.addFiles("/lib/firmware/nvidia/*/gsp*.bin")
 	wanted := p.capabilities()
 	var libraries []string
-	for name, part := range parts {
-		if slices.Contains(wanted, name) || slices.Contains(wanted, "all") {
+	for _, part := range parts {
+		if slices.Contains(wanted, part.name) || slices.Contains(wanted, "all") {
 			libraries = append(libraries, part.libraries...)
 			p.addFiles(part.files...)
 		}

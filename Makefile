@@ -42,7 +42,7 @@ $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
 # Static: it runs on the files of any image.
-$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(BUILD)/flags
+$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(addprefix spank/,answer.c remap.c wire.c shim.h) $(BUILD)/flags
 	$(CC) -D_GNU_SOURCE $(CFLAGS) $(CWARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -static -s -o $@ $(filter %.c,$^)
 
 $(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h cmd/brolga-launch/*.h) spank/plugin.map $(BUILD)/flags
@@ -62,6 +62,7 @@ install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga-cdi $(DESTDIR)$(dir $(HELPER))brolga-cdi
 	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(dir $(HELPER))brolga-launch
 	install -D -m 0755 $(BUILD)/brolga-ssh $(DESTDIR)$(dir $(HELPER))brolga-ssh
+	install -d -m 0755 $(DESTDIR)$(dir $(HELPER))bundle
 	install -D -m 0755 $(BUILD)/libbrolga.so $(DESTDIR)$(LIBRARY)
 	install -D -m 0755 $(BUILD)/spank_brolga.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_brolga.so
 	scripts/install-examples $(DESTDIR)$(PREFIX)/share/doc/brolga

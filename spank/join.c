@@ -16,39 +16,16 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* setns(2) to a mount namespace asks for both. */
 #define JOIN_CAPABILITIES ((1u << CAP_SYS_ADMIN) | (1u << CAP_SYS_CHROOT))
-
-__attribute__((format(printf, 2, 3))) static int fail(struct join_error *error, const char *format,
-						      ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(error->text, sizeof(error->text), format, arguments);
-	va_end(arguments);
-	return -1;
-}
-
-#define fail_errno(error, format, ...) fail(error, format ": %s", ##__VA_ARGS__, strerror(errno))
-
-/* Fails in the way that the helper or the library answered. */
-static int fail_answer(struct join_error *error, const char *text, const char *hint)
-{
-	error->shared = true;
-	snprintf(error->hint, sizeof(error->hint), "%s", hint ? hint : "");
-	return fail(error, "%s", text);
-}
 
 static int set_capabilities(unsigned int low)
 {
@@ -122,135 +99,6 @@ static size_t write_hello(spank_t sp, char *text, size_t size)
 	return used;
 }
 
-/*
- * Tells the helper where this task is: its mount namespace, which differs from
- * slurmstepd's under job_container/tmpfs, and its working directory.
- */
-static int send_hello(spank_t sp, int socket, struct join_error *error)
-{
-	static char text[HELLO_MAX];
-	autoclose int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	autoclose int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct iovec data = { .iov_base = text, .iov_len = write_hello(sp, text, sizeof(text)) };
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(2 * sizeof(int))];
-	} control = { 0 };
-	struct msghdr message = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-
-	if (ns < 0)
-		return fail_errno(error, "open /proc/self/ns/mnt");
-	if (cwd < 0)
-		return fail_errno(error, "open the working directory");
-	control.header.cmsg_level = SOL_SOCKET;
-	control.header.cmsg_type = SCM_RIGHTS;
-	control.header.cmsg_len = CMSG_LEN(2 * sizeof(int));
-	memcpy(CMSG_DATA(&control.header), (int[]){ ns, cwd }, 2 * sizeof(int));
-	/* EPIPE: the helper is gone; what it answered before may still be there. */
-	while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
-		if (errno != EINTR)
-			return errno == EPIPE ? 0 : fail_errno(error, "send to the helper");
-	return 0;
-}
-
-/* What a task may join beside the mount namespace, by its name in the answer. */
-static const struct {
-	const char *name;
-	int type;
-} namespaces[] = {
-	{ "net", CLONE_NEWNET }, { "ipc", CLONE_NEWIPC },   { "uts", CLONE_NEWUTS },
-	{ "pid", CLONE_NEWPID }, { "user", CLONE_NEWUSER },
-};
-
-/* The mount namespace, the plan, and one of each other namespace. */
-enum { FD_MOUNT, FD_PLAN, FD_OTHERS, FD_MAX = FD_OTHERS + COUNT(namespaces) };
-
-struct answer {
-	char text[ANSWER_MAX];
-	ssize_t length;
-	int fds[FD_MAX];
-	int count; /* of descriptors */
-	int others; /* of namespaces named */
-	int types[COUNT(namespaces)];
-};
-
-static void take_descriptors(struct msghdr *message, struct answer *answer)
-{
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	size_t size;
-
-	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-		return;
-	size = header->cmsg_len - CMSG_LEN(0);
-	if (size > sizeof(answer->fds))
-		return;
-	memcpy(answer->fds, CMSG_DATA(header), size);
-	answer->count = (int)(size / sizeof(int));
-}
-
-/* Waits for the helper: this is where a task waits while an image is pulled. */
-static int receive_answer(int socket, struct answer *answer, struct join_error *error)
-{
-	struct iovec data = { .iov_base = answer->text, .iov_len = sizeof(answer->text) };
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(FD_MAX * sizeof(int))];
-	} control;
-	struct msghdr message = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-
-	do {
-		answer->length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-	} while (answer->length < 0 && errno == EINTR);
-	if (answer->length < 0 && errno != ECONNRESET)
-		return fail_errno(error, "receive from the helper");
-	if (answer->length <= 0)
-		return fail_answer(
-			error, "the helper ended without an answer",
-			"it was killed, perhaps for lack of memory; the node's kernel log tells");
-	take_descriptors(&message, answer);
-	return 0;
-}
-
-static void add_namespace(struct answer *answer, const char *name)
-{
-	for (size_t i = 0; i < COUNT(namespaces); i++)
-		if (strcmp(namespaces[i].name, name) == 0 &&
-		    answer->others < (int)COUNT(namespaces))
-			answer->types[answer->others++] = namespaces[i].type;
-}
-
-static int check_answer(struct answer *answer, struct join_error *error)
-{
-	const char *at = answer->text, *end = answer->text + answer->length;
-	const char *key, *value, *text = NULL, *hint = NULL;
-	size_t length;
-
-	while ((value = record_next(&at, end, &key, &length))) {
-		if (record_is(key, length, "error"))
-			text = value;
-		else if (record_is(key, length, "hint"))
-			hint = value;
-		else if (record_is(key, length, "namespace"))
-			add_namespace(answer, value);
-	}
-	if (text)
-		return fail_answer(error, text, hint);
-	/* Descriptors come only with a good answer, and then all. */
-	if (answer->count != FD_OTHERS + answer->others)
-		return fail(error, "internal error: the helper answered without a container");
-	return 0;
-}
-
 /* Splits NAME=VALUE; returns the value, or NULL. */
 static const char *split_variable(char *name, size_t size, const char *variable)
 {
@@ -309,9 +157,10 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	bool forks = false;
 	size_t length;
 
-	if (fstat(answer->fds[FD_PLAN], &status) < 0 || status.st_size <= 0)
+	if (fstat(answer->fds[ANSWER_PLAN], &status) < 0 || status.st_size <= 0)
 		return fail(error, "internal error: the helper's plan is empty");
-	plan = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, answer->fds[FD_PLAN], 0);
+	plan = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, answer->fds[ANSWER_PLAN],
+		    0);
 	if (plan == MAP_FAILED)
 		return fail_errno(error, "map the helper's plan");
 	at = plan;
@@ -332,7 +181,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
 	if (launcher &&
-	    launch_by(sp, launcher, answer->fds[FD_PLAN], forks ? socket : -1, stepd_name) < 0)
+	    launch_by(sp, launcher, answer->fds[ANSWER_PLAN], forks ? socket : -1, stepd_name) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
 	return 0;
 }
@@ -341,7 +190,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 static int enter_others(const struct answer *answer, bool *user, struct join_error *error)
 {
 	for (int i = 0; i < answer->others; i++) {
-		if (setns(answer->fds[FD_OTHERS + i], answer->types[i]) < 0)
+		if (setns(answer->fds[ANSWER_OTHERS + i], answer->types[i]) < 0)
 			return fail_errno(error, "join a namespace of the container");
 		if (answer->types[i] == CLONE_NEWUSER)
 			*user = true;
@@ -355,7 +204,7 @@ static int enter_namespaces(const struct answer *answer, struct join_error *erro
 
 	if (set_capabilities(JOIN_CAPABILITIES) < 0)
 		return fail_errno(error, "raise the capabilities for joining");
-	if (setns(answer->fds[FD_MOUNT], CLONE_NEWNS) < 0)
+	if (setns(answer->fds[ANSWER_MOUNT], CLONE_NEWNS) < 0)
 		return fail_errno(error, "join the container's mount namespace");
 	/* From here on all paths are the image's: nothing below is trusted. */
 	if (answer->others && enter_others(answer, &user, error) < 0)
@@ -381,10 +230,12 @@ static int enter_namespaces(const struct answer *answer, struct join_error *erro
 int join_container(spank_t sp, int socket, bool reports, struct join_error *error)
 {
 	static struct answer answer;
+	static char hello[HELLO_MAX];
 
-	if (send_hello(sp, socket, error) < 0 || receive_answer(socket, &answer, error) < 0)
+	if (answer_ask(socket, hello, write_hello(sp, hello, sizeof(hello)), error) < 0 ||
+	    answer_receive(socket, &answer, error) < 0)
 		return -1;
-	if (check_answer(&answer, error) < 0 || enter_namespaces(&answer, error) < 0)
+	if (answer_check(&answer, error) < 0 || enter_namespaces(&answer, error) < 0)
 		return -1;
 	return apply_plan(sp, &answer, socket, reports, error);
 }

@@ -135,4 +135,29 @@ int join_prepare(struct join_error *error);
 int prolog_run(spank_t sp, struct join_error *error);
 int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
 
+/* ---- answer.c: what the helper says to a task ---- */
+
+__attribute__((format(printf, 2, 3))) int fail(struct join_error *error, const char *format, ...);
+
+#define fail_errno(error, format, ...) fail(error, format ": %s", ##__VA_ARGS__, strerror(errno))
+
+/* How many kinds of namespaces a task may join beside the one of mounts. */
+#define ANSWER_NAMESPACES 5
+
+/* The mount namespace, the plan, and one of each other namespace. */
+enum { ANSWER_MOUNT, ANSWER_PLAN, ANSWER_OTHERS, ANSWER_FDS = ANSWER_OTHERS + ANSWER_NAMESPACES };
+
+struct answer {
+	char text[ANSWER_MAX];
+	ssize_t length;
+	int fds[ANSWER_FDS];
+	int count; /* of descriptors */
+	int others; /* of namespaces named */
+	int types[ANSWER_NAMESPACES];
+};
+
+int answer_ask(int socket, const char *hello, size_t length, struct join_error *error);
+int answer_receive(int socket, struct answer *answer, struct join_error *error);
+int answer_check(struct answer *answer, struct join_error *error);
+
 #endif

@@ -6,6 +6,8 @@
 //	brolga-helper step    read the shim's message (pkg/job) from standard input,
 //	                      decide, serve the tasks on descriptor 3, end with the
 //	                      last of them
+//	brolga-helper run     the same for "brolga run": a message of package local, the
+//	                      command on descriptor 3, the image on 4
 //	brolga-helper init    libcontainer's init; started by the helper itself
 //	brolga-helper poststop  run what the first helper has noted on descriptor 0; the
 //	                      shim starts it when the step has ended, and repeats in
@@ -37,13 +39,15 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/named"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
-// socket is the descriptor that the shim passes the tasks' socket as.
-const socket = 3
+// socket is the descriptor that the shim passes the tasks' socket as, and
+// imageFile the one of the image where there is no shim.
+const socket, imageFile = 3, 4
 
 func main() {
 	began := time.Now()
@@ -61,8 +65,8 @@ func main() {
 		container.Init()
 	case "poststop":
 		poststop()
-	case "step":
-		if err := step(began); err != nil {
+	case "step", "run":
+		if err := step(began, verb == "run"); err != nil {
 			fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
 			os.Exit(1)
 		}
@@ -72,7 +76,7 @@ func main() {
 	}
 }
 
-func step(began time.Time) (err error) {
+func step(began time.Time, withoutSlurm bool) (err error) {
 	unix.CloseOnExec(socket)
 	tasks := task.Listen(socket)
 	defer func() {
@@ -85,7 +89,7 @@ func step(began time.Time) (err error) {
 	programs := external.NewRunner()
 	go endWithTasks(programs.Stop)
 	leaveSlurmstepd()
-	j, err := job.Read(os.Stdin)
+	j, here, err := read(withoutSlurm)
 	if err != nil {
 		return errors.Join(err, refuse(tasks, err))
 	}
@@ -93,8 +97,23 @@ func step(began time.Time) (err error) {
 	if err != nil {
 		return errors.Join(err, refuse(tasks, err))
 	}
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace, Stepd: stepd(), Tell: tellStepd}
-	return e.Serve(context.Background(), tasks)
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace, Stepd: stepd(), Tell: tellStepd, Local: here}
+	err = e.Serve(context.Background(), tasks)
+	if withoutSlurm {
+		return nil // the command has said it
+	}
+	return err
+}
+
+// read reads what to do.
+func read(withoutSlurm bool) (job.Job, *local.Container, error) {
+	if !withoutSlurm {
+		j, err := job.Read(os.Stdin)
+		return j, nil, err
+	}
+	unix.CloseOnExec(imageFile)
+	c, err := local.Read(os.Stdin, imageFile)
+	return c.Job, &c, err
 }
 
 // request is the descriptor that the request is read from, a socket whose other end

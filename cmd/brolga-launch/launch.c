@@ -11,9 +11,11 @@
  * (setns(2)). The plan then says "fork", and the launcher waits for its child.
  * "brolga-launch reap" is process 1 there: it does nothing, and its children that
  * others have left are not even zombies. "brolga-launch hold" waits for the end of
- * its input: the helper's, while it makes a user namespace.
+ * its input: the helper's, while it makes a user namespace. "brolga-launch run" is
+ * in run.c.
  */
 #include "launch.h"
+#include "launcher.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -28,7 +30,7 @@
 #include <unistd.h>
 
 /* As slurmstepd ends a task whose command it cannot execute. */
-__attribute__((noreturn)) static void give_up(const char *what, const char *object)
+void give_up(const char *what, const char *object)
 {
 	int error = errno;
 
@@ -36,12 +38,7 @@ __attribute__((noreturn)) static void give_up(const char *what, const char *obje
 	exit(error ? error : EXIT_FAILURE);
 }
 
-struct plan {
-	const char *at;
-	const char *end;
-};
-
-static struct plan open_plan(int fd)
+struct plan open_plan(int fd)
 {
 	struct stat status;
 	const char *text;
@@ -56,7 +53,7 @@ static struct plan open_plan(int fd)
 }
 
 /* Returns the value of the next record with that key, or NULL. */
-static const char *plan_next(struct plan *plan, const char *key)
+const char *plan_next(struct plan *plan, const char *key)
 {
 	size_t length = strlen(key);
 
@@ -74,7 +71,7 @@ static const char *plan_next(struct plan *plan, const char *key)
 }
 
 /* The entrypoint, the command that the launcher took the place of, the rest. */
-static char **make_arguments(struct plan plan, char *command, int argc, char **argv)
+char **make_arguments(struct plan plan, char *command, int argc, char **argv)
 {
 	const char *word;
 	struct plan again = plan;
@@ -112,7 +109,7 @@ __attribute__((noreturn)) static void hold(void)
 }
 
 /* Ends as the child ended, so that Slurm reports that; it has the core file. */
-__attribute__((noreturn)) static void end_as(int status)
+void end_as(int status)
 {
 	sigset_t all;
 
@@ -201,9 +198,13 @@ int main(int argc, char **argv)
 		reap();
 	if (argc == 2 && strcmp(argv[1], "hold") == 0 && !value)
 		hold();
+	if (argc >= RUN_COMMAND && strcmp(argv[1], "run") == 0)
+		run_container(argv);
+	if (argc == 2 && strcmp(argv[1], "keep") == 0 && !value)
+		keeper_run();
 	if (!value) {
-		fprintf(stderr, "brolga: error: slurmstepd starts this program; "
-				"users want srun --container-entrypoint\n");
+		fprintf(stderr, "brolga: error: slurmstepd starts this program; users want "
+				"brolga run, or srun --container-entrypoint\n");
 		return 2;
 	}
 	plan = again = open_plan((int)strtol(value, &command, 10));

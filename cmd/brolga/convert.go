@@ -18,6 +18,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
@@ -28,7 +29,7 @@ import (
 // runConvert adds an image to the store. It is internal: package image calls it,
 // as the store owner.
 //
-//	brolga convert [--config FILE] [--user NAME] [--verify] NAME MANIFEST-DIGEST
+//	brolga convert [--config FILE] [--user NAME] [--own DIR] [--verify] NAME MANIFEST-DIGEST
 //
 // Descriptor 3 is the manifest, 4 the configuration, 5 and following are the
 // layers in the manifest's order. They belong to the user and may change while
@@ -39,10 +40,14 @@ import (
 // evidence is on standard input. It is verified here, because here no user can
 // interfere, and the store notes with the image whose signature it has. With
 // --verify that is all: the store has the image.
+//
+// With --own the store is one of the caller's, in which all files belong to root:
+// where it is used from, there is nobody else.
 func runConvert(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
 	user := fs.String("user", "", "`NAME` of who wants the image, for lists")
+	own := fs.String("own", "", "the caller's own store `DIR`")
 	only := fs.Bool("verify", false, "only verify the signature of a stored image")
 	if err := v.parse(fs, args, 2, 2); err != nil {
 		return err
@@ -55,7 +60,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
-	owner, err := storeOwner(conf)
+	owner, err := convertAs(&conf, *own)
 	if err != nil {
 		return err
 	}
@@ -68,7 +73,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	stores, digest := store.NewTiers(conf.Store, owner), fs.Arg(1)
 	signed, err := verifySignature(conf.Policy, r, digest, os.Stdin)
 	if err == nil && !*only {
-		err = convert(ctx, conf, stores, r, *user, digest)
+		err = convert(ctx, conf, stores, order{r, *user, *own != ""}, digest)
 	}
 	if err == nil && len(signed) > 0 {
 		err = noteSigned(ctx, stores, digest, signed)
@@ -77,6 +82,23 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
 	return nil
+}
+
+// convertAs returns who the image is converted for. A store of the caller's own
+// takes the place of the site's.
+func convertAs(conf *config.Config, own string) (identity.User, error) {
+	if own == "" {
+		return storeOwner(*conf)
+	}
+	conf.Store, conf.StoreMaxSize = config.Dirs{own}, 0
+	return identity.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, nil
+}
+
+// order is what the store is told of an image beside its content.
+type order struct {
+	name     ref.Ref
+	user     string
+	oneOwner bool
 }
 
 // usualMemory is where the collector begins to work harder. Without it, layers of
@@ -129,7 +151,7 @@ func lower(resource int, limit uint64) error {
 // convert adds the image to the store, unless another process does. When that
 // one took over because this one was stopped for a while, its result is waited
 // for.
-func convert(ctx context.Context, conf config.Config, stores store.Tiers, r ref.Ref, user, digest string) error {
+func convert(ctx context.Context, conf config.Config, stores store.Tiers, of order, digest string) error {
 	st, err := stores.ForNew()
 	if err != nil {
 		return err
@@ -141,11 +163,12 @@ func convert(ctx context.Context, conf config.Config, stores store.Tiers, r ref.
 	if err != nil {
 		return err
 	}
-	meta, err := readMeta(in.Config, r)
+	in.OneOwner = of.oneOwner
+	meta, err := readMeta(in.Config, of.name)
 	if err != nil {
 		return err
 	}
-	meta.User = user
+	meta.User = of.user
 	for {
 		held, err := st.Lease(ctx, digest, func() bool { return st.Has(digest) })
 		if errors.Is(err, lease.ErrDone) {
@@ -174,9 +197,11 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in squash
 	}
 	defer draft.Discard()
 	if in.Manifest.IsSquashfs() {
+		one := in.OneOwner
 		if in, err = squash.Unpack(ctx, in, draft.Path(), conf.Sqfs2tar, conf.Convert); err != nil {
 			return err
 		}
+		in.OneOwner = one
 		defer in.Layers[0].Close()
 	}
 	kept, err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, conf.Convert)

@@ -89,7 +89,8 @@ func collectCache(ctx context.Context, conf config.Config, limits expire.Limits,
 	if err != nil {
 		return err
 	}
-	return l.Collect(ctx, limits, tell)
+	// Each of the two may be as large as the limit.
+	return errors.Join(l.Collect(ctx, limits, tell), collectOwn(ctx, l, limits, tell))
 }
 
 func collectStores(ctx context.Context, conf config.Config, limits expire.Limits, tell func(expire.Removed)) error {

@@ -30,6 +30,7 @@ type listed struct {
 	LastUsed  time.Time `json:"lastUsed"`       // to an hour or so
 	User      string    `json:"user,omitempty"` // who has it, or first wanted it in the store
 	Store     bool      `json:"store"`          // it is in the store
+	Own       bool      `json:"own,omitempty"`  // it is converted in the cache, by brolga run
 	In        string    `json:"in,omitempty"`   // the directory of that store
 }
 
@@ -75,8 +76,13 @@ func printCache(w io.Writer, all []listed) {
 	fmt.Fprintln(w, "REFERENCE\tDIGEST\tSIZE\tCREATED\tLAST USED\tSTORE")
 	for _, i := range all {
 		in := "no"
-		if i.Store {
+		switch {
+		case i.Store && i.Own:
+			in = "yes, own"
+		case i.Store:
 			in = "yes"
+		case i.Own:
+			in = "own"
 		}
 		fmt.Fprintf(w, "%s\t%.19s\t%s\t%s\t%s\t%s\n", i.Reference, i.Digest, mebibytes(i.Size), minute(i.Created), minute(i.LastUsed), in)
 	}
@@ -116,7 +122,10 @@ func listStore(conf config.Config) ([]listed, error) {
 		metas, err := st.List()
 		errs = append(errs, err)
 		for _, m := range metas {
-			all = append(all, listed{printable(m.Name), m.Digest, m.Size, m.Created, m.Used, printable(m.User), true, st.Dir()})
+			all = append(all, listed{
+				Reference: printable(m.Name), Digest: m.Digest, Size: m.Size, Created: m.Created, LastUsed: m.Used,
+				User: printable(m.User), Store: true, In: st.Dir(),
+			})
 		}
 	}
 	return all, errors.Join(errs...)
@@ -139,7 +148,7 @@ func listCache(conf config.Config) ([]listed, error) {
 	if err != nil && !errors.Is(err, layout.ErrNotFound) {
 		return nil, err
 	}
-	st := store.NewTiers(conf.Store, identity.User{})
+	st, own := store.NewTiers(conf.Store, identity.User{}), openOwn(l)
 	for _, d := range index.Manifests {
 		if layout.Signed(d.Annotations[layout.RefName]) != "" {
 			continue // goes with its image
@@ -150,7 +159,7 @@ func listCache(conf config.Config) ([]listed, error) {
 				i.Size += b.Size
 			}
 			i.Created = created(l, m)
-			i.Store = st.Has(m.Digest)
+			i.Store, i.Own = st.Has(m.Digest), own.Has(m.Digest)
 		}
 		all = append(all, i)
 	}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Brolga manages the images that srun --container-image runs.
+// Brolga manages the images that srun --container-image runs, and runs them where
+// there is no Slurm.
 //
 // It works as the user who calls it, with that user's credentials and cache, and
 // needs no privilege. The compute nodes call it too: as the user to pull, as the
@@ -15,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -23,8 +25,9 @@ import (
 // Exit statuses. docs/images.md has them for users.
 const (
 	exitOK      = 0
-	exitFailure = 1 // the error was printed; also of verify, when it found damage
-	exitUsage   = 2 // the command line was wrong
+	exitFailure = 1   // the error was printed; also of verify, when it found damage
+	exitUsage   = 2   // the command line was wrong
+	exitRun     = 125 // of run, which has the command's status otherwise; as docker
 )
 
 // verb is one thing that brolga does. Its run function is in the file of the
@@ -39,6 +42,7 @@ type verb struct {
 // verbs are shown in this order by brolga help; those without usage are not.
 func verbs() []verb {
 	return []verb{
+		{"run", "[OPTION...] IMAGE [COMMAND...]", "run a command in a container, without Slurm", runRun},
 		{"pull", "[--quiet] IMAGE", "fetch an image into your cache", runPull},
 		{"login", "[--username USER] REGISTRY", "keep a password for a registry", runLogin},
 		{"logout", "REGISTRY", "remove what is kept for a registry", runLogout},
@@ -60,9 +64,16 @@ func verbs() []verb {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), ending()...)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// ending returns the signals that end this program: those that whoever started it,
+// nohup for example, has not told it to ignore. A command that takes its place
+// ignores the same.
+func ending() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }
 
 func run(ctx context.Context, args []string) int {
@@ -101,6 +112,9 @@ func report(err error) int {
 		err = errors.New("interrupted")
 	}
 	fmt.Fprint(os.Stderr, fault.Format("brolga: ", err))
+	if errors.As(err, new(runError)) {
+		return exitRun
+	}
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
@@ -142,7 +156,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "usage: brolga COMMAND [ARGUMENT...]\n\n")
 	for _, v := range verbs() {
 		if v.usage != "" {
-			fmt.Fprintf(w, "  %-10s %-32s %s\n", v.name, v.args, v.usage)
+			fmt.Fprintf(w, "  %-10s %-34s %s\n", v.name, v.args, v.usage)
 		}
 	}
 	fmt.Fprint(w, "\n\"brolga COMMAND --help\" lists the options of a command.\n")

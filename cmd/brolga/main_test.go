@@ -15,6 +15,13 @@ func TestExitStatus(t *testing.T) {
 		{"help of a command", []string{"pull", "--help"}, exitOK},
 		{"version", []string{"version"}, exitOK},
 
+		{"help of run", []string{"run", "--help"}, exitOK},
+
+		{"run: no image", []string{"run"}, exitRun},
+		{"run: bad image", []string{"run", "A", "true"}, exitRun},
+		{"run: no such option", []string{"run", "--frobnicate", "a"}, exitRun},
+		{"run: option of jobs", []string{"run", "--inherit", "a"}, exitRun},
+		{"run: flag with a value", []string{"run", "--writable=false", "a"}, exitRun},
 		{"nothing", nil, exitUsage},
 		{"no such command", []string{"frobnicate"}, exitUsage},
 		{"no such option", []string{"pull", "--frobnicate", "a"}, exitUsage},

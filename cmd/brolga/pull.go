@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
@@ -19,20 +20,15 @@ import (
 )
 
 // loadLocal puts an image of a file into the user's cache.
-func loadLocal(ctx context.Context, p policy.Policy, o load.Options) error {
+func loadLocal(ctx context.Context, p policy.Policy, o load.Options) (string, error) {
 	if o.Ref.Kind == ref.Directory {
-		return fault.WithHint(fmt.Errorf("pull %s: a directory is used as it is", o.Ref), "there is nothing to do before a job")
+		return "", fault.WithHint(fmt.Errorf("pull %s: a directory is used as it is", o.Ref), "there is nothing to do before a job")
 	}
 	if err := permitLocal(p, o.Ref); err != nil {
-		return err
+		return "", err
 	}
 	res, err := load.Load(ctx, o)
-	if err != nil {
-		return err
-	}
-	o.Ref.Digest = res.Digest
-	fmt.Println(o.Ref)
-	return nil
+	return res.Digest, err
 }
 
 // runPull fetches an image into the user's cache. Layers of an image that the
@@ -62,36 +58,57 @@ func runPull(ctx context.Context, v verb, args []string) error {
 			return err
 		}
 	}
-	have := store.NewTiers(conf.Store, identity.User{}).Has // says nothing about who may use it
 	wanted, err := layout.PlatformOr(*platform, layout.Host())
 	if err != nil {
 		return err
 	}
-	if r.IsLocal() {
-		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: *cache, Have: have, Platform: wanted})
-	}
-	o := pull.Options{
-		Ref:       r,
-		Layout:    *cache,
-		Have:      have,
-		IfMissing: *missing,
-
-		Credentials: &credential.Finder{Env: os.Environ()},
-		Registries:  conf.Registries,
-		Platform:    wanted,
-		Policy:      pullPolicy(conf.Policy, r),
-	}
 	if *quiet {
 		*progress = "none"
 	}
-	if o.Progress, err = pull.NewProgress(os.Stderr, *progress); err != nil {
-		return err
-	}
-	res, err := pull.Pull(ctx, o)
+	r.Digest, err = fetch(ctx, conf, r, fetchOptions{
+		cache:     *cache,
+		have:      store.NewTiers(conf.Store, identity.User{}).Has, // says nothing about who may use it
+		ifMissing: *missing,
+		progress:  *progress,
+		platform:  wanted,
+	})
 	if err != nil {
 		return err
 	}
-	r.Digest = res.Digest
 	fmt.Println(r)
 	return nil
+}
+
+// fetchOptions say how an image gets into a cache.
+type fetchOptions struct {
+	cache     string
+	have      func(digest string) bool // whose layers are not needed
+	ifMissing bool
+	progress  string // one of pull.Styles
+	platform  layout.Platform
+}
+
+// fetch puts an image of a registry or of a file into the user's cache and returns
+// its digest.
+func fetch(ctx context.Context, conf config.Config, r ref.Ref, o fetchOptions) (string, error) {
+	if r.IsLocal() {
+		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: o.cache, Have: o.have, Platform: o.platform})
+	}
+	progress, err := pull.NewProgress(os.Stderr, o.progress)
+	if err != nil {
+		return "", err
+	}
+	res, err := pull.Pull(ctx, pull.Options{
+		Ref:       r,
+		Layout:    o.cache,
+		Have:      o.have,
+		IfMissing: o.ifMissing,
+
+		Credentials: &credential.Finder{Env: os.Environ()},
+		Registries:  conf.Registries,
+		Platform:    o.platform,
+		Policy:      pullPolicy(conf.Policy, r),
+		Progress:    progress,
+	})
+	return res.Digest, err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
@@ -111,5 +112,8 @@ func removeCached(ctx context.Context, conf config.Config, name string) error {
 	if err == nil && !found {
 		err = layout.ErrNotFound
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return sweepOwn(ctx, l, false, func(expire.Removed) {})
 }

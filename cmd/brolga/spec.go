@@ -33,14 +33,21 @@ func runSpec(_ context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
+	var r request.Request
+	if err := json.NewDecoder(os.Stdin).Decode(&r); err != nil {
+		return usagef("spec: read a request: %w", err)
+	}
+	return printSpec(conf, r)
+}
+
+// printSpec prints a request and the specification of its container.
+func printSpec(conf config.Config, r request.Request) (err error) {
 	var out struct {
 		Request request.Request `json:"request"`
 		Spec    *specs.Spec     `json:"spec"`
 	}
-	if err := json.NewDecoder(os.Stdin).Decode(&out.Request); err != nil {
-		return usagef("spec: read a request: %w", err)
-	}
-	if out.Spec, err = generate(conf, out.Request); err != nil {
+	out.Request = r
+	if out.Spec, err = generate(conf, r); err != nil {
 		return err
 	}
 	encoder := json.NewEncoder(os.Stdout)

@@ -130,7 +130,7 @@ func verifyCache(ctx context.Context, conf config.Config, match func(string, str
 		}
 		result.add(name, d.Digest, err, func() error { return l.RemoveBlobs(damaged) })
 	}
-	return nil
+	return verifyStore(ctx, openOwn(l), match, result)
 }
 
 func verifyStores(ctx context.Context, conf config.Config, match func(string, string) bool, result *verified) error {
@@ -139,23 +139,32 @@ func verifyStores(ctx context.Context, conf config.Config, match func(string, st
 		return err
 	}
 	for _, st := range stores {
-		all, err := st.List()
-		if err != nil {
+		if err := verifyStore(ctx, st, match, result); err != nil {
 			return err
 		}
-		for _, m := range all {
-			if !match(m.Name, m.Digest) {
-				continue
-			}
-			err := st.Verify(ctx, m)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if errors.Is(err, store.ErrNotFound) {
-				continue // removed meanwhile
-			}
-			result.add(m.Name, m.Digest, err, func() error { return st.Remove(ctx, m.Digest) })
+	}
+	return nil
+}
+
+// verifyStore compares images of a store with their digests. There may be no such
+// store.
+func verifyStore(ctx context.Context, st *store.Store, match func(string, string) bool, result *verified) error {
+	all, err := listIfThere(st)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if !match(m.Name, m.Digest) {
+			continue
 		}
+		err := st.Verify(ctx, m)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			continue // removed meanwhile
+		}
+		result.add(m.Name, m.Digest, err, func() error { return st.Remove(ctx, m.Digest) })
 	}
 	return nil
 }

@@ -55,6 +55,9 @@ type Params struct {
 	Hooks   []hook.Hook
 	// UserNamespace is the user namespace of a request that remaps root.
 	UserNamespace *os.File
+	// Rootless and Terminal are those of rootfs.Params.
+	Rootless bool
+	Terminal string
 }
 
 // Bundle is a bundle whose root file system is mounted.
@@ -96,6 +99,8 @@ func Create(p Params) (*Bundle, error) {
 		User:         p.User,
 
 		UserNamespace: p.UserNamespace,
+		Rootless:      p.Rootless,
+		Terminal:      p.Terminal,
 	})
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -58,6 +59,26 @@ type Cmd struct {
 type Identity struct {
 	UID, GID uint32
 	Groups   []uint32
+}
+
+// credential returns what the kernel is told, or nil: a process without privilege,
+// which root of a user namespace is as far as groups go, can only be itself and
+// may not even say so.
+func (id *Identity) credential() *syscall.Credential {
+	switch {
+	case id == nil, os.Geteuid() != 0 && uint32(os.Geteuid()) == id.UID, id.isCaller():
+		return nil
+	}
+	return &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
+}
+
+// isCaller tells whether the identity is that of this process.
+func (id *Identity) isCaller() bool {
+	if uint32(os.Geteuid()) != id.UID || uint32(os.Getegid()) != id.GID {
+		return false
+	}
+	groups, err := os.Getgroups()
+	return err == nil && slices.EqualFunc(groups, id.Groups, func(a int, b uint32) bool { return uint32(a) == b })
 }
 
 // Error is the failure of a program that was started.
@@ -109,10 +130,7 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.TidiesUp {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
-	// A process without privilege can only be itself and may not even say so.
-	if id := c.Identity; id != nil && !(os.Geteuid() != 0 && uint32(os.Geteuid()) == id.UID) {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
-	}
+	cmd.SysProcAttr.Credential = c.Identity.credential()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 
@@ -153,9 +171,7 @@ func Start(c Cmd) (pid int, err error) {
 		Path: c.Path, Args: append([]string{cmp.Or(c.Name, c.Path)}, c.Args...), Env: append([]string{}, c.Env...), Dir: "/",
 		Stderr: c.Stderr, ExtraFiles: c.Files, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	if id := c.Identity; id != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
-	}
+	cmd.SysProcAttr.Credential = c.Identity.credential()
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("run %s: %w", c.Path, err)
 	}

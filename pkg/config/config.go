@@ -36,6 +36,14 @@ var Prefix = "/usr/local"
 // LauncherPath is where the launcher is on the host.
 func LauncherPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-launch") }
 
+// HelperPath is where the helper is.
+func HelperPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-helper") }
+
+// ContainerDir has an empty directory, "bundle", on which containers without Slurm
+// are mounted, in a namespace of theirs: it comes with the installation, because
+// users cannot make one where nothing else is to be seen.
+func ContainerDir() string { return filepath.Join(Prefix, "libexec/brolga") }
+
 // Config is the site's configuration. All paths are absolute.
 type Config struct {
 	// Store lists the directories of converted images, owned by StoreOwner. They

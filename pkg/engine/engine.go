@@ -26,6 +26,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/task"
@@ -45,6 +46,8 @@ type Engine struct {
 	// first of all, because libcontainer may move any thread, the main one
 	// included, to another.
 	Namespace *os.File
+	// Local is set for a container without Slurm.
+	Local *local.Container
 
 	// Stepd is the number of the step's slurmstepd, which Tell tells what to do when
 	// the step has ended (external.Leave).
@@ -92,8 +95,7 @@ func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
 	if err != nil {
 		return e.answer(tasks, first, nil, fmt.Errorf("find the step's working directory: %w", err))
 	}
-	e.Job.Request.Mounts = absolute(e.Job.Request.Mounts, cwd)
-	e.Job.Request.Image = e.Job.Request.Image.In(cwd)
+	e.Job.Request.In(cwd)
 	if p := e.Job.Request.PMIx; p != nil {
 		if err := p.Complete(first.Env, e.Job.Request.UID); err != nil {
 			return e.answer(tasks, first, nil, err)
@@ -101,18 +103,6 @@ func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
 	}
 	built, err := e.build(ctx, first.Namespace)
 	return e.answer(tasks, first, built, err)
-}
-
-// absolute returns the mounts with relative sources below dir.
-func absolute(mounts []request.Mount, dir string) []request.Mount {
-	var all []request.Mount
-	for _, m := range mounts {
-		if m.IsRelative() {
-			m.Source = filepath.Join(dir, m.Source)
-		}
-		all = append(all, m)
-	}
-	return all
 }
 
 // built is a container that tasks can join.
@@ -167,14 +157,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 	laps := laps{last: e.Began}
 	laps.add("thread")
 	user := e.user()
-	img, err := image.Open(ctx, image.Source{
-		Config:     e.Job.Config,
-		ConfigPath: e.Job.ConfigPath,
-		User:       user,
-		Env:        e.Job.Env,
-		NoPull:     e.Job.Request.Pull == "never",
-		Platform:   e.Job.Request.Platform,
-	}, e.Job.Request.Image)
+	img, err := e.image(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +181,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		return nil, err
 	}
 	b, err := bundle.Create(bundle.Params{
-		RunDir:     e.Job.Config.RunDir,
+		RunDir:     e.runDir(),
 		Request:    step,
 		Image:      img.File,
 		Way:        img.Way,
@@ -220,6 +203,8 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		Hooks:   hooks,
 
 		UserNamespace: users,
+		Rootless:      e.rootless(),
+		Terminal:      e.terminal(),
 	})
 	if err != nil {
 		return nil, err
@@ -239,6 +224,11 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 	if err != nil {
 		return nil, err
 	}
+	if e.rootless() {
+		if users, err = os.Open("/proc/self/ns/user"); err != nil {
+			return nil, err
+		}
+	}
 	if users != nil {
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
@@ -256,6 +246,9 @@ func containerID(r request.Request) string { return "step-" + r.Step }
 // leave notes for slurmstepd the programs that run after the end of the container.
 // Under job_container/tmpfs there are two of them, of which one is used.
 func (e *Engine) leave(b *bundle.Bundle, hooks []hook.Hook) error {
+	if e.Local != nil {
+		return external.Refuse(hooks)
+	}
 	if e.left {
 		return nil
 	}
@@ -281,6 +274,38 @@ func (e *Engine) label(b *bundle.Bundle) {
 	if text, err := l.Marshal(); err == nil {
 		b.Label(text)
 	}
+}
+
+// image opens the image of the step.
+func (e *Engine) image(ctx context.Context, user identity.User) (image.Image, error) {
+	if e.Local != nil {
+		return e.Local.Image, nil
+	}
+	return image.Open(ctx, image.Source{
+		Config:     e.Job.Config,
+		ConfigPath: e.Job.ConfigPath,
+		User:       user,
+		Env:        e.Job.Env,
+		NoPull:     e.Job.Request.Pull == "never",
+		Platform:   e.Job.Request.Platform,
+	}, e.Job.Request.Image)
+}
+
+func (e *Engine) rootless() bool { return e.Local != nil && e.Local.Rootless }
+
+func (e *Engine) terminal() string {
+	if e.Local == nil {
+		return ""
+	}
+	return e.Local.Terminal
+}
+
+// runDir is where the bundle is mounted.
+func (e *Engine) runDir() string {
+	if e.rootless() {
+		return config.ContainerDir()
+	}
+	return e.Job.Config.RunDir
 }
 
 // hooks returns the hooks for the step, those of the site's files last.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,23 +103,6 @@ func TestServeWithoutTasks(t *testing.T) {
 	e := &Engine{Job: job.Job{Request: request.Request{UID: nobody, Mounts: []request.Mount{{Mount: option.Mount{Source: "."}}}}}}
 	if err := e.Serve(t.Context(), task.Listen(fds[0])); err != nil {
 		t.Errorf("Serve = %v; want no error", err)
-	}
-}
-
-func TestAbsolute(t *testing.T) {
-	mount := func(source string) request.Mount {
-		return request.Mount{Mount: option.Mount{Source: source, Target: "/t"}}
-	}
-	given := []request.Mount{mount("/a"), mount("."), mount("./b"), mount("../c")}
-	var got []string
-	for _, m := range absolute(given, "/home/ada") {
-		got = append(got, m.Source)
-	}
-	if want := []string{"/a", "/home/ada", "/home/ada/b", "/home/c"}; !slices.Equal(got, want) {
-		t.Errorf("absolute = %q; want %q", got, want)
-	}
-	if given[1].Source != "." {
-		t.Error("absolute changes its argument")
 	}
 }
 

@@ -69,12 +69,12 @@ func (u User) do(f func() error, privileged bool) error {
 	}
 	restore := func() {
 		// Capabilities first: setting groups needs one.
-		if err := errors.Join(caps.set(), before.assume()); err != nil {
+		if err := errors.Join(caps.set(), before.assume(u.Groups)); err != nil {
 			panic(fmt.Sprintf("internal error: restore the identity of a thread: %v", err))
 		}
 		runtime.UnlockOSThread()
 	}
-	err = u.assume()
+	err = u.assume(before.Groups)
 	if err == nil {
 		wanted := caps // the change of the user has taken some away
 		if !privileged {
@@ -115,12 +115,15 @@ func (c capabilities) without() capabilities {
 	return c
 }
 
-// assume gives the calling thread the file-system identity of u. Groups come
-// first, since setting them needs a capability; the user comes last, since it
-// takes CAP_DAC_OVERRIDE and its like away and, for root, brings them back.
-func (u User) assume() error {
-	if err := setgroups(u.Groups); err != nil {
-		return err
+// assume gives the calling thread, whose groups are now, the file-system identity
+// of u. Groups come first, since setting them needs a capability; the user comes
+// last, since it takes CAP_DAC_OVERRIDE and its like away and, for root, brings
+// them back. Root of a user namespace may not set groups, but may keep them.
+func (u User) assume(now []uint32) error {
+	if !slices.Equal(u.Groups, now) {
+		if err := setgroups(u.Groups); err != nil {
+			return err
+		}
 	}
 	setfs(unix.SYS_SETFSGID, u.GID)
 	setfs(unix.SYS_SETFSUID, u.UID)

@@ -61,6 +61,19 @@ type Source struct {
 	Env        []string      // of the job; only proxies and places of credentials are taken from it
 	NoPull     bool          // an image that the cache lacks is an error
 	Platform   string        // that the image is for; empty: this machine
+	// Own is a directory of the user's, where images are converted to that the
+	// site's stores do not let the user read. With it nothing needs privilege, and
+	// nothing of the image is for the kernel: package image runs as the user, who
+	// has pulled the image already. Empty: the site's stores are used.
+	Own string
+}
+
+// OwnStore returns a store of the user's own, in a directory that it makes.
+func OwnStore(dir string, user identity.User) (*store.Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make a store of your own: %w", err)
+	}
+	return store.New(dir, user), nil
 }
 
 // Get returns the image that r names. The caller closes it.
@@ -69,13 +82,9 @@ type Source struct {
 // does not know the image. Get must be called from a goroutine that is locked to
 // its thread if that thread has a mount namespace of its own.
 func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
-	owner, err := lookupOwner(s.Config.StoreOwner)
+	g, err := newGetter(s, r)
 	if err != nil {
 		return store.Image{}, fmt.Errorf("get image %s: %w", r, err)
-	}
-	g := getter{Source: s, ref: r, owner: owner, stores: store.NewTiers(s.Config.Store, owner)}
-	if dir := s.Config.StoreCopyTo; dir != "" {
-		g.copies = store.New(dir, owner)
 	}
 	g.rule = s.Config.Policy.RuleFor(r.Origin())
 	img, err := g.get(ctx)
@@ -89,8 +98,48 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 	return img, nil
 }
 
+func newGetter(s Source, r ref.Ref) (*getter, error) {
+	g := &getter{Source: s, ref: r}
+	var err error
+	if g.owner, err = lookupOwner(s.Config.StoreOwner); err != nil && s.Own == "" {
+		return nil, err
+	}
+	g.stores = store.NewTiers(s.Config.Store, g.owner)
+	if s.Own != "" {
+		own, ownErr := OwnStore(s.Own, s.User)
+		if ownErr != nil {
+			return nil, ownErr
+		}
+		if err == nil {
+			g.site = g.stores
+		}
+		g.owner, g.stores = s.User, store.Tiers{own}
+		return g, nil
+	}
+	if dir := s.Config.StoreCopyTo; dir != "" {
+		g.copies = store.New(dir, g.owner)
+	}
+	return g, nil
+}
+
+// Has says whether an image, by the digest of its manifest, needs no conversion.
+func Has(s Source, digest string) bool {
+	g, err := newGetter(s, ref.Ref{})
+	if err != nil {
+		return false
+	}
+	for _, st := range g.site {
+		if img, err := st.OpenAs(s.User, digest); err == nil {
+			img.Close()
+			return true
+		}
+	}
+	return g.stores.Has(digest)
+}
+
 type getter struct {
 	Source
+	site   store.Tiers // the site's, where stores is the user's own
 	ref    ref.Ref
 	owner  identity.User
 	stores store.Tiers
@@ -100,8 +149,8 @@ type getter struct {
 
 func (g *getter) get(ctx context.Context) (store.Image, error) {
 	top, m, err := g.present()
-	pulled := false
-	if errors.Is(err, layout.ErrNotFound) {
+	pulled := g.Own != "" // by the caller
+	if !pulled && errors.Is(err, layout.ErrNotFound) {
 		pulled = true
 		err = g.checkStore() // before the user waits
 		if err == nil {
@@ -178,6 +227,12 @@ func (g *getter) open(ctx context.Context, digest string) (store.Image, error) {
 		if img, err := g.copies.Open(digest); err == nil {
 			g.copies.Touch(img.Meta)
 			g.stores.Touch(img.Meta) // or they would think that nobody uses it
+			return img, nil
+		}
+	}
+	for _, s := range g.site {
+		// Mostly the user may not read it.
+		if img, err := s.OpenAs(g.User, digest); err == nil {
 			return img, nil
 		}
 	}
@@ -339,6 +394,9 @@ func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.Fil
 	args := append(g.verb("convert"), "--user", g.User.Name)
 	if files == nil {
 		args = append(args, "--verify") // the store has it
+	}
+	if g.Own != "" {
+		args = append(args, "--own", g.Own)
 	}
 	return g.client(ctx, command.Cmd{
 		Args:     append(args, g.ref.String(), m.Digest),

@@ -39,7 +39,7 @@ func Open(ctx context.Context, s Source, r ref.Ref) (Image, error) {
 		}
 		img.Close()
 	}
-	if r.IsLocal() && r.Digest == "" {
+	if r.IsLocal() && r.Digest == "" && s.Own == "" {
 		// Nobody has looked yet whether the file is the one that the cache knows.
 		g := getter{Source: s, ref: r}
 		if err := g.pull(ctx, r); err != nil {
@@ -47,7 +47,11 @@ func Open(ctx context.Context, s Source, r ref.Ref) (Image, error) {
 		}
 	}
 	img, err := Get(ctx, s, r)
-	return Image{img.File, source.Kernel, img.Meta}, err
+	way := source.Kernel
+	if s.Own != "" {
+		way = source.Fuse
+	}
+	return Image{img.File, way, img.Meta}, err
 }
 
 // openInPlace opens what is used where it is, or a squashfs that must be
@@ -68,6 +72,9 @@ func openInPlace(s Source, r ref.Ref) (img Image, err error) {
 	if r.Kind == ref.Squashfs {
 		// As root: the user may not see all of the way to the file.
 		img.Way, err = source.WayOf(s.Config.UserSquashfs, img.File)
+		if s.Own != "" {
+			img.Way = source.Fuse // a user's squashfuse; the kernel reads nothing of it
+		}
 	}
 	if err == nil && img.Way != source.Convert {
 		err = permitInPlace(s.Config.Policy, r)

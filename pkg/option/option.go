@@ -38,6 +38,8 @@ type Option struct {
 	Usage string
 	// Doc says more, for docs/options.md: whole sentences.
 	Doc string
+	// OnlySlurm says that the option means nothing without Slurm ("brolga run").
+	OnlySlurm bool
 	// Negates is the flag, or option with an optional argument, whose opposite this
 	// flag is.
 	Negates string
@@ -158,13 +160,13 @@ var Table = []Option{
 		Doc:   "One line on standard error for each node.",
 	},
 	{
-		Name:  Inherit,
+		Name: Inherit, OnlySlurm: true,
 		Usage: "start steps of the batch script with its container options",
 		Doc: "What srun is given itself comes first. It has to be in the image, with Slurm's configuration and a way to its " +
 			"daemons. The same is true of the shell of `salloc` where that is a step.",
 	},
 	{
-		Name: NoInherit, Negates: Inherit,
+		Name: NoInherit, Negates: Inherit, OnlySlurm: true,
 		Usage: "start steps of the batch script without a container, unless they ask for one",
 	},
 	{
@@ -201,7 +203,7 @@ var Table = []Option{
 			"are there without this option; `none` leaves them out. See [gpu.md](gpu.md).",
 	},
 	{
-		Name: Name, Arg: "NAME[:auto|create|exec|no_exec]",
+		Name: Name, OnlySlurm: true, Arg: "NAME[:auto|create|exec|no_exec]",
 		Usage: "keep the container's files under a name, or use what has it",
 		Doc: "What is written to the root file system is kept on each node for later steps with the same NAME, which run on it; " +
 			"the image of the first step stays the container's, and later ones need not name it. If a step with that name runs on the node, " +
@@ -213,7 +215,7 @@ var Table = []Option{
 			"named or not; give `--overlap`, and `--jobid` where it is another job's.",
 	},
 	{
-		Name:  SSH,
+		Name: SSH, OnlySlurm: true,
 		Usage: "let the containers of the step log in to each other",
 		Doc: "`ssh NODE COMMAND`, `scp`, `sftp`, `rsync` and launchers that use ssh work between the nodes of the step, without " +
 			"a password or keys of yours. Commands run in the container of the node, as you, with the environment of a task. " +
@@ -221,7 +223,7 @@ var Table = []Option{
 			"`--container-remap-root`. See [ssh.md](ssh.md).",
 	},
 	{
-		Name: NoSSH, Negates: SSH,
+		Name: NoSSH, OnlySlurm: true, Negates: SSH,
 		Usage: "let the containers of the step not log in to each other",
 	},
 	{
@@ -307,6 +309,21 @@ func (o Option) EnvName() string {
 		return ""
 	}
 	return "BROLGA_" + strings.ToUpper(strings.ReplaceAll(o.Name, "-", "_"))
+}
+
+// Short returns the name that the option has on "brolga run" as well, where
+// everything is about a container.
+func (o Option) Short() string { return strings.Replace(o.Name, "container-", "", 1) }
+
+// Synopsis returns the option as it is written under a name, with its argument.
+func (o Option) Synopsis(name string) string {
+	switch {
+	case o.Arg == "":
+		return "--" + name
+	case o.Optional:
+		return "--" + name + "[=" + o.Arg + "]"
+	}
+	return "--" + name + "=" + o.Arg
 }
 
 // PinVariable holds "REFERENCE@DIGEST": what the submitting side resolved the

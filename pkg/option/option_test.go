@@ -448,3 +448,19 @@ func FuzzParseEnv(f *testing.F) {
 		}
 	})
 }
+
+// TestShort checks that the short names are names: of one option each.
+func TestShort(t *testing.T) {
+	if o, _ := find(NoMountHome); o.Short() != "no-mount-home" || o.Synopsis(o.Short()) != "--no-mount-home" {
+		t.Errorf("Short of %s = %q", o.Name, o.Short())
+	}
+	of := map[string]string{}
+	for _, o := range Table {
+		for _, name := range []string{o.Name, o.Short()} {
+			if other, taken := of[name]; taken && other != o.Name {
+				t.Errorf("--%s and --%s are both written --%s", o.Name, other, name)
+			}
+			of[name] = o.Name
+		}
+	}
+}

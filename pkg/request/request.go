@@ -691,3 +691,16 @@ func (r Request) relativeSources() bool {
 	}
 	return false
 }
+
+// In makes what is relative start in dir, an absolute path: the image's file and
+// the sources of mounts.
+func (r *Request) In(dir string) {
+	var all []Mount
+	for _, m := range r.Mounts {
+		if m.IsRelative() {
+			m.Source = filepath.Join(dir, m.Source)
+		}
+		all = append(all, m)
+	}
+	r.Mounts, r.Image = all, r.Image.In(dir)
+}

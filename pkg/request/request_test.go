@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -309,5 +310,22 @@ func TestResolveMPI(t *testing.T) {
 		if err != nil || got != tt.want || asked != tt.asked {
 			t.Errorf("site %q, option %q: %q, asked %v, %v; want %q, %v", tt.site, tt.option, got, asked, err, tt.want, tt.asked)
 		}
+	}
+}
+
+func TestRequestIn(t *testing.T) {
+	mount := func(source string) Mount { return Mount{Mount: option.Mount{Source: source, Target: "/t"}} }
+	given := []Mount{mount("/a"), mount("."), mount("./b"), mount("../c")}
+	r := Request{Mounts: given}
+	r.In("/home/ada")
+	var got []string
+	for _, m := range r.Mounts {
+		got = append(got, m.Source)
+	}
+	if want := []string{"/a", "/home/ada", "/home/ada/b", "/home/c"}; !slices.Equal(got, want) {
+		t.Errorf("In: %q; want %q", got, want)
+	}
+	if given[1].Source != "." {
+		t.Error("In changes what others have")
 	}
 }

@@ -14,6 +14,8 @@ make_users() {
 
 make_shared_users() {
 	local group made=$registry_of_clusters/made
+	# As udev has it, for users who mount without root.
+	[[ ! -c /dev/fuse ]] || chmod 0666 /dev/fuse
 	mkdir -p "$registry_of_clusters"
 	printf '%s\n' "$dir" >"$registry_of_clusters/$(cluster_id).dir"
 	for group in brolgagrp{1,2,3}; do

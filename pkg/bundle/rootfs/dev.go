@@ -44,7 +44,11 @@ func (r *Rootfs) MountDev(patterns []string, ownIPC bool) error {
 	if err := unix.Mount("brolga", dev, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0755,size=64k,nr_inodes=1k"); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
-	if err := fillDev(dev); err != nil {
+	fill := fillDev
+	if r.params.Rootless {
+		fill = r.bindDev
+	}
+	if err := fill(dev); err != nil {
 		return fmt.Errorf("lay out /dev: %w", err)
 	}
 	if ownIPC {
@@ -79,6 +83,44 @@ func fillDev(dev string) error {
 			return err
 		}
 	}
+	return linkDev(dev)
+}
+
+// bindDev is fillDev for who may not make devices: the nodes are the host's. Its
+// /dev/ptmx would only work beside the host's terminals, which belong to an
+// instance that users may not open new ones in, mostly (devpts,
+// Documentation/filesystems/devpts.rst). So the container has an instance of its
+// own, and the terminal that the user sits at is /dev/console, where ttyname(3)
+// finds it.
+func (r *Rootfs) bindDev(dev string) error {
+	for _, n := range nodes {
+		if n.name == "ptmx" {
+			continue
+		}
+		if _, err := r.prepare(Mount{Source: "/dev/" + n.name, Devices: true, NoExec: true}, filepath.Join(dev, n.name)); err != nil {
+			return fmt.Errorf("mount %s: %w", n.name, err)
+		}
+	}
+	pts := filepath.Join(dev, "pts")
+	err := os.Mkdir(pts, 0o755)
+	if err == nil {
+		err = unix.Mount("brolga", pts, "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+	}
+	if err == nil {
+		err = os.Symlink("pts/ptmx", filepath.Join(dev, "ptmx"))
+	}
+	if err != nil {
+		return fmt.Errorf("mount pts: %w", err)
+	}
+	if r.params.Terminal != "" {
+		if _, err := r.prepare(Mount{Source: r.params.Terminal, Devices: true, NoExec: true}, filepath.Join(dev, "console")); err != nil {
+			return fmt.Errorf("mount the terminal %s: %w", r.params.Terminal, err)
+		}
+	}
+	return linkDev(dev)
+}
+
+func linkDev(dev string) error {
 	for _, l := range links {
 		if err := os.Symlink(l[0], filepath.Join(dev, l[1])); err != nil {
 			return err
@@ -105,7 +147,7 @@ func addOwnMemory(dev string) error {
 func (r *Rootfs) addHostDevices(dev string, patterns []string, ownIPC bool) error {
 	mounts := []Mount{}
 	for _, name := range shared {
-		if ownIPC && name != "pts" {
+		if ownIPC && name != "pts" || r.params.Rootless && name == "pts" {
 			continue
 		}
 		mounts = append(mounts, Mount{Source: filepath.Join("/dev", name), Devices: name == "pts"})

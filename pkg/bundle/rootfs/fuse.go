@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -30,8 +31,11 @@ import (
 // that is mounted already.
 func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) (pid int, err error) {
 	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		return 0, fault.WithHint(fmt.Errorf("open FUSE: %w", err), "an administrator lets users open it: chmod 0666 /dev/fuse")
+	}
 	if err != nil {
-		return 0, fmt.Errorf("open FUSE (is the kernel module fuse loaded?): %w", err)
+		return 0, fault.WithHint(fmt.Errorf("open FUSE: %w", err), "an administrator loads the kernel module: modprobe fuse")
 	}
 	defer connection.Close()
 	// The container's processes are the user's and root's: allow_other.

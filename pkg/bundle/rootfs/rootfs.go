@@ -71,6 +71,12 @@ type Params struct {
 	// UserNamespace, if any, is where the image's root is to be who is root
 	// there.
 	UserNamespace *os.File
+	// Rootless tells that the caller is root of a user namespace alone. The image
+	// is then served by squashfuse or a directory, and User is that root.
+	Rootless bool
+	// Terminal is the device of the host's that the container has as /dev/console,
+	// where it cannot have the host's terminals (Rootless), or empty.
+	Terminal string
 }
 
 // Rootfs is a root file system that has been mounted.
@@ -137,7 +143,11 @@ func (r *Rootfs) mountLower() (err error) {
 
 // bindImage shows a directory of the host, without what is mounted below it.
 func (r *Rootfs) bindImage(image *os.File, at string) error {
-	err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", image.Fd()), at, "", unix.MS_BIND, "")
+	flags := uintptr(unix.MS_BIND)
+	if r.params.Rootless {
+		flags |= unix.MS_REC // what is mounted below covers what the user may not see
+	}
+	err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", image.Fd()), at, "", flags, "")
 	if err == nil {
 		err = setAttributes(at, Mount{ReadOnly: true, Private: true})
 	}
@@ -216,6 +226,9 @@ func (r *Rootfs) mountOverlay() error {
 		// Attributes with which overlayfs points elsewhere are the user's to make.
 		options += ",redirect_dir=nofollow,metacopy=off"
 	}
+	if r.params.Rootless {
+		options += ",userxattr"
+	}
 	mount := func() error {
 		return unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options)
 	}
@@ -230,6 +243,9 @@ func (r *Rootfs) mountOverlay() error {
 	if !overlaid && r.params.Way == source.Bind && r.params.Kept == nil {
 		// There are file systems that cannot be below an overlay.
 		err = unix.Mount(lower, r.Path, "", unix.MS_BIND, "")
+	}
+	if err != nil && r.params.Rootless {
+		return fault.WithHint(fmt.Errorf("mount overlay: %w", err), "without root this needs overlayfs of Linux 5.11 or newer")
 	}
 	if err != nil {
 		return fmt.Errorf("mount overlay: %w", err)

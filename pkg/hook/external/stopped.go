@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -68,6 +69,17 @@ func Leave(dir string, hooks []hook.Hook, state specs.State, owner int) (string,
 		return "", fmt.Errorf("note what runs at poststop: %w", err)
 	}
 	return path, nil
+}
+
+// Refuse is Leave where nobody sees the end of a container.
+func Refuse(hooks []hook.Hook) error {
+	for _, h := range hooks {
+		if s, ok := h.(stopper); ok {
+			return fault.WithHint(fmt.Errorf("hook %s: it runs when a step has ended (poststop), which only Slurm sees", s.Path),
+				"an administrator gives it a condition; brolga hooks lists them")
+		}
+	}
+	return nil
 }
 
 func (n note) write(dir string, owner int) (path string, err error) {

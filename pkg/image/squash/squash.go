@@ -43,6 +43,9 @@ type Input struct {
 	Manifest layout.Manifest
 	Config   []byte
 	Layers   []*os.File
+	// OneOwner gives all files to root, for a container in which there is nobody
+	// else.
+	OneOwner bool
 }
 
 // These were measured: docs/decisions/0002-tar2sqfs.md.
@@ -74,6 +77,7 @@ func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits config.
 	defer cancel()
 	layers := in.layers(conf)
 	w := newWriter(out, tar2sqfs, conf.time())
+	w.oneOwner = in.OneOwner
 	var t *tree
 	err = w.run(ctx, func(ctx context.Context) (err error) {
 		if t, err = w.readOnce(ctx, layers, limits); err != nil {

@@ -816,3 +816,24 @@ func members(t *testing.T, r io.Reader) map[string]string {
 	}
 	return got
 }
+
+// TestConvertOneOwner checks that all files are root's where nobody else exists,
+// and what is kept aside is the same.
+func TestConvertOneOwner(t *testing.T) {
+	owned := func(h *tar.Header) { h.Uid, h.Gid = 1000, 42 }
+	in := input(t, [][]byte{tarOf(t, []member{
+		with(dir("."), owned), with(dir("dir"), owned), with(regular("dir/file", "x"), owned), with(symlink("link", "dir"), owned),
+	})}, gzipped)
+	in.OneOwner = true
+	out, err := convert(t, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := exec.Command("unsquashfs", "-lln", out).CombinedOutput()
+	if err != nil {
+		t.Fatalf("unsquashfs: %v\n%s", err, text)
+	}
+	if n := strings.Count(string(text), " 0/0 "); n != 4 || strings.Contains(string(text), "1000/") {
+		t.Errorf("%d files are root's; want 4:\n%s", n, text)
+	}
+}

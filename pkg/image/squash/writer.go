@@ -29,6 +29,7 @@ type writer struct {
 	tar2sqfs string
 	out      string
 	created  int64 // seconds
+	oneOwner bool
 	keep     Kept
 
 	tar *tar.Writer // into tar2sqfs
@@ -213,7 +214,7 @@ func (w *writer) readAgain(ctx context.Context, layers []*layer, t *tree) error 
 
 // content writes a file that has content.
 func (w *writer) content(f *file, name string, r io.Reader) error {
-	if err := w.tar.WriteHeader(f.header(name)); err != nil {
+	if err := w.tar.WriteHeader(w.header(f, name)); err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
 	return w.keep.copy(w.tar, r, name, f.size, w.buf)
@@ -222,14 +223,14 @@ func (w *writer) content(f *file, name string, r io.Reader) error {
 // rest writes what has no content: directories, empty files, and further names of
 // files, sorted by name.
 func (w *writer) rest(t *tree) error {
-	if err := w.tar.WriteHeader(t.root.header(".")); err != nil {
+	if err := w.tar.WriteHeader(w.header(&t.root.file, ".")); err != nil {
 		return fmt.Errorf("the root: %w", err)
 	}
 	for name, n := range t.walk() {
 		if len(name) > maxPath {
 			return fmt.Errorf("%.40q...: the name is longer than %d bytes", name, maxPath)
 		}
-		hdr := n.header(name)
+		hdr := w.header(&n.file, name)
 		switch n.path {
 		case name: // has been written
 			continue
@@ -246,7 +247,11 @@ func (w *writer) rest(t *tree) error {
 }
 
 // header returns the tar header of a file under one of its names.
-func (f *file) header(name string) *tar.Header {
+func (w *writer) header(f *file, name string) *tar.Header {
+	uid, gid := f.uid, f.gid
+	if w.oneOwner {
+		uid, gid = 0, 0
+	}
 	if f.isDir() {
 		name += "/"
 	}
@@ -255,8 +260,8 @@ func (f *file) header(name string) *tar.Header {
 		Name:       name,
 		Linkname:   f.target,
 		Mode:       int64(f.mode),
-		Uid:        int(f.uid),
-		Gid:        int(f.gid),
+		Uid:        int(uid),
+		Gid:        int(gid),
 		Size:       f.size,
 		ModTime:    time.Unix(int64(f.mtime), 0),
 		PAXRecords: f.attrs,

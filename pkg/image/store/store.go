@@ -127,6 +127,16 @@ func (s *Store) Open(digest string) (img Image, err error) {
 	return img, nil
 }
 
+// OpenAs is Open for a user who may not become the store owner, but may be let
+// read. The caller must not give the image to the kernel of others.
+func (s *Store) OpenAs(user identity.User, digest string) (img Image, err error) {
+	err = user.Do(func() error {
+		img, err = s.open(digest)
+		return err
+	})
+	return img, err
+}
+
 func (s *Store) open(digest string) (Image, error) {
 	hex, err := hexOf(digest)
 	if err != nil {

@@ -174,3 +174,31 @@ func TestLeaseCleansUp(t *testing.T) {
 		t.Error("the image is gone")
 	}
 }
+
+// TestOpenAs: a user who is not the owner gets what the store's modes let them read.
+func TestOpenAs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: acts as another user")
+	}
+	s := newStore(t)
+	for dir := s.Dir(); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(t, s, digest, "content")
+	user := identity.User{UID: 4711, GID: 4711}
+	if img, err := s.OpenAs(user, digest); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("OpenAs of a private store = %v, %v; want it refused", img, err)
+	}
+	for _, ext := range []string{".squashfs", ".json"} {
+		if err := os.Chmod(s.path(hex+ext), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img, err := s.OpenAs(user, digest)
+	if err != nil || img.Meta.Digest != digest {
+		t.Fatalf("OpenAs of a readable store = %+v, %v", img, err)
+	}
+	img.Close()
+}

@@ -71,21 +71,11 @@ func orNull(s string) string {
 // quote makes a C string; the table has plain ASCII only.
 func quote(s string) string { return strconv.Quote(s) }
 
-func synopsis(o option.Option) string {
-	switch {
-	case o.Arg == "":
-		return "--" + o.Name
-	case o.Optional:
-		return "--" + o.Name + "[=" + o.Arg + "]"
-	}
-	return "--" + o.Name + "=" + o.Arg
-}
-
 func table() string {
 	var b strings.Builder
 	b.WriteString("| option | meaning |\n|---|---|\n")
 	for _, o := range option.Table {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(synopsis(o), "|", `\|`), o.Usage)
+		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(o.Synopsis(o.Name), "|", `\|`), o.Usage)
 	}
 	return b.String()
 }
@@ -95,9 +85,10 @@ func page() string {
 	fmt.Fprintf(&b, "<!-- SPDX-License-Identifier: Apache-2.0 -->\n<!-- %s -->\n\n# Options\n\n", notice)
 	b.WriteString("All options are options of `srun`, `sbatch` and `salloc`. Each can be set by its variable as well; " +
 		"the command line wins. Of an option given twice the last counts. Only the variables of the image and of the environment " +
-		"definition file ask for a container; the others are preferences for steps that have one.\n")
+		"definition file ask for a container; the others are preferences for steps that have one.\n\n" +
+		"`brolga run` has them, too, under these names and without `container-`: `--mounts` is `--container-mounts` there ([run.md](run.md)).\n")
 	for _, o := range option.Table {
-		fmt.Fprintf(&b, "\n## `%s`\n\n%s.\n", synopsis(o), strings.ToUpper(o.Usage[:1])+o.Usage[1:])
+		fmt.Fprintf(&b, "\n## `%s`\n\n%s.\n", o.Synopsis(o.Name), strings.ToUpper(o.Usage[:1])+o.Usage[1:])
 		if o.Doc != "" {
 			fmt.Fprintf(&b, "\n%s\n", o.Doc)
 		}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package local is what a container without Slurm ("brolga run") has instead of
+// slurmstepd: brolga decides, opens the image and passes a [Message] to the helper,
+// whose caller the command is.
+//
+// Without root the helper is root of a user namespace in which the user is 0, and
+// nobody else exists. What is decided is turned into what is true there.
+package local
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/image"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/image/store"
+	"github.com/brolga-hpc/brolga/pkg/job"
+)
+
+// Message is what brolga passes to the helper, as JSON, beside the open image.
+type Message struct {
+	Job  job.Job
+	Way  source.Way
+	Meta store.Meta
+	// Terminal is the device that the user sits at, or empty.
+	Terminal string
+}
+
+// Container is a message on the helper's side.
+type Container struct {
+	Job      job.Job
+	Image    image.Image
+	Terminal string
+	// Rootless tells that the user is not root, but this process is, in a user
+	// namespace; the job's user is then 0, too.
+	Rootless bool
+}
+
+// Write returns an open memory file with the message, for a program to inherit.
+func Write(m Message) (fd int, err error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return -1, err
+	}
+	fd, err = unix.MemfdCreate("brolga-run", 0)
+	if err == nil {
+		_, err = unix.Pwrite(fd, text, 0)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("make memory file: %w", err)
+	}
+	return fd, nil
+}
+
+// Read reads a message that belongs to the image that is open as fd. Who has sent
+// it runs as the same user, so it is believed.
+func Read(r io.Reader, fd uintptr) (Container, error) {
+	var m Message
+	if err := json.NewDecoder(r).Decode(&m); err != nil {
+		return Container{}, fmt.Errorf("internal error: read the request: %w", err)
+	}
+	file := os.NewFile(fd, m.Job.Request.Image.String())
+	c := Container{Job: m.Job, Image: image.Image{File: file, Way: m.Way, Meta: m.Meta}, Terminal: m.Terminal}
+	if c.Job.Request.UID == 0 {
+		return c, nil
+	}
+	c.Rootless = true
+	return c, becomeRoot(&c.Job)
+}
+
+// becomeRoot makes the request one of the root of the namespace. Whether the
+// command is root, too, is the launcher's business. What the container tells of the
+// user stays.
+func becomeRoot(j *job.Job) error {
+	groups, err := os.Getgroups() // as they appear here: mostly as nobody's
+	if err != nil {
+		return fmt.Errorf("find the groups: %w", err)
+	}
+	j.Request.UID, j.Request.GID, j.Request.Groups, j.Request.RemapRoot = 0, 0, nil, false
+	for _, g := range groups {
+		j.Request.Groups = append(j.Request.Groups, uint32(g))
+	}
+	return nil
+}

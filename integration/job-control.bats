@@ -50,9 +50,10 @@ step_runs() { squeue --noheader --steps --format=%i | grep -qxF "$1"; }
 	local job=$output
 	retry 20 test -e "$user_home/runs"
 	scontrol requeue "$job"
-	# Slurm lets it wait for two minutes.
+	# Slurm lets it wait for two minutes. Nodes refuse credentials of the second in
+	# which the job's were revoked.
 	retry 30 job_waits "$job"
-	scontrol update "jobid=$job" starttime=now
+	scontrol update "jobid=$job" starttime=now+2
 	retry 60 job_ended "$job"
 	run_ok as_user cat job.out
 	expect_line 'run  in debian'

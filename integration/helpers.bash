@@ -78,7 +78,7 @@ retry() {
 }
 
 expect_no_leftovers() {
-	retry "${1:-10}" no_leftovers || fail "left over:"$'\n'"$(leftovers)"
+	retry "${1:-30}" no_leftovers || fail "left over:"$'\n'"$(leftovers)"
 }
 
 no_leftovers() { [[ -z $(leftovers) ]]; }
@@ -110,7 +110,7 @@ registry_requests() {
 }
 
 nodes_idle() {
-	retry 10 nodes_idle_now || fail "$(sinfo --Node --format='%N %T %E')"
+	retry 30 nodes_idle_now || fail "$(sinfo --Node --format='%N %T %E')"
 }
 
 nodes_idle_now() {

@@ -380,25 +380,46 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// TestFlood checks that clients that do not log in keep nobody out, and do not stay.
+// TestFlood checks that clients that do not log in keep nobody out: the newest stay.
 func TestFlood(t *testing.T) {
 	s := example(t)
-	s.LoginTime = 500 * time.Millisecond
+	s.LoginTime = time.Minute
 	address, _ := serve(t, s)
+	all := strangers(t, address, 3*maxStrangers)
+	if out, err := newSession(t, login(t, address)).Output("echo in"); err != nil || string(out) != "in\n" {
+		t.Errorf("the user among them: %q, %v", out, err)
+	}
+	expectDropped(t, all[:2*maxStrangers])
+}
+
+// TestLoginTime checks that who does not log in is not there for long.
+func TestLoginTime(t *testing.T) {
+	s := example(t)
+	s.LoginTime = 200 * time.Millisecond
+	address, _ := serve(t, s)
+	expectDropped(t, strangers(t, address, 2))
+}
+
+// strangers returns connections that say nothing.
+func strangers(t *testing.T, address string, count int) []net.Conn {
+	t.Helper()
 	var all []net.Conn
-	for range 3 * maxStrangers {
+	for range count {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		all = append(all, conn)
 	}
-	if out, err := newSession(t, login(t, address)).Output("echo in"); err != nil || string(out) != "in\n" {
-		t.Errorf("the user among them: %q, %v", out, err)
-	}
+	return all
+}
+
+func expectDropped(t *testing.T, all []net.Conn) {
+	t.Helper()
+	end := time.Now().Add(10 * time.Second)
 	for _, conn := range all {
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetReadDeadline(end)
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal("a stranger is still connected")
 		}

@@ -260,7 +260,7 @@ func TestRemembered(t *testing.T) {
 		a.GPU = config.Default().GPU
 		s := &specs.Spec{Process: &specs.Process{}}
 		found, err := hook.Inspect([]hook.Hook{h}, image, s, request.Request{Accelerators: &a}, known)
-		found.Notes = nil
+		found.Notes, found.Laps = nil, nil
 		return found, err
 	}
 	first, err := inspect(request.Accelerators{GPUs: gpus(1)})

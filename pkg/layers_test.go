@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"ssh/files"},
 	{"job", "ssh/client", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi", "named"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
-	{"bundle", "hook/external", "hook/replace", "local"},
+	{"bundle", "hook/external", "hook/replace", "local", "save"},
 	{"container"},
 	{"task"},
 	{"engine"},

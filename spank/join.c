@@ -154,7 +154,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 {
 	struct stat status;
 	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
-	bool forks = false;
+	bool stays = false; /* the launcher does, and needs the helper */
 	size_t length;
 
 	if (fstat(answer->fds[ANSWER_PLAN], &status) < 0 || status.st_size <= 0)
@@ -170,8 +170,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 			workdir = value;
 		else if (record_is(key, length, "launch"))
 			launcher = value;
-		else if (record_is(key, length, "fork"))
-			forks = true;
+		else if (record_is(key, length, "fork") || record_is(key, length, "save"))
+			stays = true;
 		else
 			apply_record(sp, reports, key, length, value);
 	}
@@ -181,7 +181,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
 	if (launcher &&
-	    launch_by(sp, launcher, answer->fds[ANSWER_PLAN], forks ? socket : -1, stepd_name) < 0)
+	    launch_by(sp, launcher, answer->fds[ANSWER_PLAN], stays ? socket : -1, stepd_name) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
 	return 0;
 }

@@ -3,7 +3,8 @@
  * brolga-launch - executes the command of a task as the plan says (PROTOCOL.md).
  *
  * It exists for steps that ask for more than their command: the image's
- * entrypoint in front of it, or a process namespace. Slurm executes it inside the
+ * entrypoint in front of it, a process namespace, or that the container is saved
+ * after it ("save"; the launcher waits then, too). Slurm executes it inside the
  * container, as the user and without any privilege, and it executes the rest in
  * its own place. Static, because it runs on the files of any image.
  *
@@ -19,12 +20,14 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,13 +164,90 @@ static int attend(pid_t child, const char *stepd)
 	}
 }
 
-/*
- * Returns in a child in the process namespace. The parent stays outside, and
- * with it the socket that keeps the namespace alive. stepd is what slurmstepd is
- * named.
- */
-static void enter_process_namespace(int socket, const char *stepd)
+static void tell_of_failure(const char *text, const char *hint)
 {
+	fprintf(stderr, "brolga: error: %s\n", text);
+	if (hint)
+		fprintf(stderr, "brolga: hint: %s\n", hint);
+}
+
+/* Reads the reply, records, until its end. Returns its length. */
+static size_t read_reply(int fd, char *reply, size_t size)
+{
+	size_t length = 0;
+	ssize_t n;
+
+	while (length < size - 1 && (n = read(fd, reply + length, size - 1 - length)) != 0) {
+		if (n > 0)
+			length += (size_t)n;
+		else if (errno != EINTR)
+			break;
+	}
+	reply[length] = '\0';
+	return length;
+}
+
+/* Sends the helper the end of a pipe to answer on, which is closed here. */
+static void send_done(int socket, int reply)
+{
+	static const char text[] = "done=1";
+	struct iovec data = { .iov_base = (char *)text, .iov_len = sizeof(text) };
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &reply, sizeof(int));
+	while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			break; /* then there is no answer either */
+	close(reply);
+}
+
+/*
+ * Tells the helper that the command has ended, and waits for as long as it needs
+ * this task: it saves the container when the last one has ended. Returns the
+ * status that the task ends with: nobody would see a failure of the helper's.
+ */
+static int report_end(int socket, int status)
+{
+	static char reply[8192];
+	struct plan answer;
+	const char *error, *hint;
+	int ends[2];
+
+	prctl(PR_SET_NAME, "brolga-save"); /* to be killed, as the command was */
+	if (pipe(ends) < 0)
+		give_up("make", "a pipe");
+	send_done(socket, ends[1]);
+	answer = (struct plan){ reply, reply + read_reply(ends[0], reply, sizeof(reply)) };
+	error = plan_next(&(struct plan){ answer.at, answer.end }, "error");
+	hint = plan_next(&(struct plan){ answer.at, answer.end }, "hint");
+	if (answer.at == answer.end)
+		error = "the container was not saved: the helper has ended";
+	if (!error)
+		return status;
+	tell_of_failure(error, hint);
+	return status ? status : W_EXITCODE(EXIT_FAILURE, 0);
+}
+
+/*
+ * Returns in a child. The parent stays: outside of a process namespace, if there
+ * is one, and with the socket that keeps the helper alive. stepd is what
+ * slurmstepd is named; with saves the helper is told of the end.
+ */
+static void run_in_child(int socket, const char *stepd, bool saves)
+{
+	int status;
 	sigset_t all, before;
 	pid_t pid;
 
@@ -183,14 +263,16 @@ static void enter_process_namespace(int socket, const char *stepd)
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		return;
 	}
-	end_as(attend(pid, stepd));
+	status = attend(pid, stepd);
+	end_as(saves ? report_end(socket, status) : status);
 }
 
 int main(int argc, char **argv)
 {
 	const char *value = getenv(LAUNCH_VARIABLE);
 	char *command = NULL, *stepd;
-	struct plan plan, again;
+	struct plan plan;
+	bool saves;
 	char **all;
 	int socket;
 
@@ -207,7 +289,7 @@ int main(int argc, char **argv)
 				"brolga run, or srun --container-entrypoint\n");
 		return 2;
 	}
-	plan = again = open_plan((int)strtol(value, &command, 10));
+	plan = open_plan((int)strtol(value, &command, 10));
 	socket = (int)strtol(command + (*command == ','), &command, 10);
 	stepd = strdup(*command == ',' ? command + 1 : "");
 	if (!stepd)
@@ -219,8 +301,9 @@ int main(int argc, char **argv)
 	all = make_arguments(plan, command, argc, argv);
 	if (!all[0])
 		give_up("find", "the command");
-	if (plan_next(&again, "fork"))
-		enter_process_namespace(socket, stepd);
+	saves = plan_next(&(struct plan){ plan.at, plan.end }, "save");
+	if (saves || plan_next(&(struct plan){ plan.at, plan.end }, "fork"))
+		run_in_child(socket, stepd, saves);
 	execvp(all[0], all);
 	give_up("execute", all[0]);
 }

@@ -59,6 +59,7 @@ func verbs() []verb {
 		{"version", "", "print the version", runVersion},
 		{"help", "", "print this text", runHelp},
 		{"convert", "", "", runConvert}, // internal: see convert.go
+		{"save", "", "", runSave},       // internal: see save.go
 		{"spec", "", "", runSpec},       // internal: see spec.go
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -45,6 +46,9 @@ func submit(c job.Call) ([]wire.Record, error) {
 	if err != nil && r.Image.IsRelative() {
 		return nil, fmt.Errorf("find the working directory: %w", err)
 	}
+	if err := checkSave(r); err != nil {
+		return nil, err
+	}
 	if r.Image == (ref.Ref{}) { // a container that exists has its own
 		if r.DryRun {
 			return nil, dryRun(cfg, path, r)
@@ -70,6 +74,19 @@ func submit(c job.Call) ([]wire.Record, error) {
 		return share(answer)
 	}
 	return answer, nil
+}
+
+// checkSave tells early why a container could not be saved, where that is known
+// here: a node fills in the rest of the path.
+func checkSave(r request.Request) error {
+	if r.Save == nil || strings.Contains(filepath.Dir(r.Save.Path), "%") {
+		return nil
+	}
+	dir, err := source.Destination(r.Save.Path)
+	if err != nil {
+		return fmt.Errorf("--%s: %w", option.Save, err)
+	}
+	return dir.Close()
 }
 
 // checkPlace tells whether an image is used where it is, and has no digest. What

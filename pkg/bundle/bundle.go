@@ -101,6 +101,7 @@ func Create(p Params) (*Bundle, error) {
 		UserNamespace: p.UserNamespace,
 		Rootless:      p.Rootless,
 		Terminal:      p.Terminal,
+		Saved:         p.Request.Saves(),
 	})
 	if err != nil {
 		return nil, err
@@ -215,6 +216,10 @@ func (b *Bundle) Label(text []byte) {
 // LabelAttribute is the extended attribute of /dev that has the label. It takes
 // CAP_SYS_ADMIN to see it (xattr(7), "Trusted extended attributes").
 const LabelAttribute = "trusted.brolga"
+
+// OpenTree opens the root file system without what is mounted in it
+// (rootfs.OpenTree), also after Close.
+func (b *Bundle) OpenTree() (*os.File, error) { return b.root.OpenTree() }
 
 // Close releases what Create has opened. The mounts stay until the namespace ends.
 func (b *Bundle) Close() error { return b.root.Close() }

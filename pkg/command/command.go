@@ -41,6 +41,9 @@ type Cmd struct {
 	// Identity is whom the program runs as; nil is the caller. Its capabilities
 	// go with uid 0.
 	Identity *Identity
+	// Ambient are capabilities that a program which runs as another user keeps
+	// (capabilities(7)); what it executes has them, too, unless it gives them up.
+	Ambient []uintptr
 
 	Stdin  io.Reader
 	Stdout io.Writer
@@ -131,6 +134,7 @@ func Run(ctx context.Context, c Cmd) error {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
 	cmd.SysProcAttr.Credential = c.Identity.credential()
+	cmd.SysProcAttr.AmbientCaps = c.Ambient
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 

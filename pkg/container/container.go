@@ -381,6 +381,9 @@ func take(init *libcontainer.Process, builder *os.File) (*Container, error) {
 	return taken, nil
 }
 
+// WithBuilder runs f on a thread in the namespace that Start was called in.
+func (c *Container) WithBuilder(f func() error) error { return mountns.Join(c.builder, f) }
+
 // End kills the init, which waits for a command it never gets. It is called on
 // the thread that started it; should the thread end first, the kernel kills the
 // init. Nothing else is there to be undone: what libcontainer has noted is on the

@@ -111,6 +111,7 @@ type built struct {
 	process   *specs.Process
 	server    int // the process that serves the image, or 0
 	numbers   []hook.Numbers
+	saver     *saver // nil if it is not saved here
 	// entrypoint is the image's.
 	entrypoint []string
 	hooks      []hook.Hook
@@ -156,6 +157,10 @@ func (e *Engine) buildHere(ctx context.Context) (*built, error) {
 func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File, error)) (*built, error) {
 	laps := laps{last: e.Began}
 	laps.add("thread")
+	saver, err := e.newSaver()
+	if err != nil {
+		return nil, err
+	}
 	user := e.user()
 	img, err := e.image(ctx, user)
 	if err != nil {
@@ -238,7 +243,11 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 			*told = append(*told, wire.Record{Key: "debug", Value: fault.Line(err)})
 		}
 	}
-	return &built{c, b.Process(), b.Server, b.Found.Numbers, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}, nil
+	made := &built{c, b.Process(), b.Server, b.Found.Numbers, nil, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}
+	if saver != nil {
+		saver.saves(made, img.Way, b.OpenTree)
+	}
+	return made, nil
 }
 
 func containerID(r request.Request) string { return "step-" + r.Step }
@@ -358,10 +367,20 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 	if err != nil {
 		answer = task.Bad(err)
 	}
+	var saves *saver
+	if err == nil && b.saver != nil {
+		saves = b.saver
+		go e.runSaver(context.Background(), saves)
+	}
 	for hello := first; ; {
 		hello.Close()
-		if err := tasks.Send(answer); err != nil {
-			return err
+		if saves != nil {
+			saves.note(hello)
+		}
+		if hello.Reply == nil {
+			if err := tasks.Send(answer); err != nil {
+				return err
+			}
 		}
 		if b != nil {
 			e.releaseOnce(b.container.Namespace, hello.PID)
@@ -369,6 +388,10 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 		next, sockErr := tasks.Next()
 		if sockErr != nil {
 			return errors.Join(err, ended(sockErr))
+		}
+		if next.Reply != nil {
+			hello = next
+			continue
 		}
 		if tellErr := meet(company, next.PID); tellErr != nil {
 			err, answer = tellErr, task.Bad(tellErr)

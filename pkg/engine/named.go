@@ -199,6 +199,9 @@ func (e *Engine) adapt(name string, label container.Label) error {
 	if r.SSH != nil {
 		errs = append(errs, fmt.Errorf("--%s: container %s runs already, and has the servers that step %s wanted", option.SSH, name, label.Step))
 	}
+	if r.Save != nil {
+		errs = append(errs, fmt.Errorf("--%s: container %s runs already, and only the step that started it, %s, can save it", option.Save, name, label.Step))
+	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}

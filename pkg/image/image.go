@@ -416,7 +416,7 @@ func (g *getter) client(ctx context.Context, c command.Cmd) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
-	return passOn(err)
+	return PassOn(err)
 }
 
 func (g *getter) verb(name string) []string {
@@ -426,9 +426,9 @@ func (g *getter) verb(name string) []string {
 	return []string{name, "--config", g.ConfigPath}
 }
 
-// passOn returns the error and the hint that a brolga command printed, as if
+// PassOn returns the error and the hint that a brolga command printed, as if
 // they were ours.
-func passOn(err error) error {
+func PassOn(err error) error {
 	var ce *command.Error
 	if !errors.As(err, &ce) {
 		return err

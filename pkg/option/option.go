@@ -70,6 +70,7 @@ const (
 
 	Device = "container-device"
 	Name   = "container-name"
+	Save   = "container-save"
 
 	SSH   = "container-ssh"
 	NoSSH = "no-container-ssh"
@@ -225,6 +226,16 @@ var Table = []Option{
 	{
 		Name: NoSSH, OnlySlurm: true, Negates: SSH,
 		Usage: "let the containers of the step not log in to each other",
+	},
+	{
+		Name: Save, Arg: "PATH",
+		Usage: "write the root file system to a squashfs file when the step ends",
+		Doc: "The image with what the step has changed, without what is mounted in it, as a file that `--container-image=PATH` runs. It is " +
+			"written by the first node of the step, when the last task there has ended, and replaces a file of that name in one " +
+			"go. The step ends when the file is there; if it cannot be written, the task that ends last fails. `%n` stands for the number of " +
+			"the node in the step, `%N` for its name, and then every node writes a file; `%j` is the job, `%s` the step and `%%` a `%`. " +
+			"The directory has to exist where the step is submitted as well. Steps of a batch script do not inherit this option. It " +
+			"cannot be used with `--multi-prog`. See [jobs.md](jobs.md).",
 	},
 	{
 		Name: MPI, Arg: "NAME", Optional: true,
@@ -384,10 +395,21 @@ func readSettings(name string, lookup func(string) (string, bool)) (Set, error) 
 func JobVariables() []string {
 	names := []string{PinVariable, SettingsVariable}
 	for _, o := range Table {
-		names = append(names, "SLURM_SPANK__SLURM_SPANK_OPTION_brolga_"+strings.ReplaceAll(o.Name, "-", "_"))
-		if o.Negates == "" {
-			names = append(names, o.EnvName())
-		}
+		names = append(names, o.jobVariables()...)
+	}
+	return names
+}
+
+// VariablesOf returns those of [JobVariables] that are one option's.
+func VariablesOf(name string) []string {
+	o, _ := find(name)
+	return o.jobVariables()
+}
+
+func (o Option) jobVariables() []string {
+	names := []string{"SLURM_SPANK__SLURM_SPANK_OPTION_brolga_" + strings.ReplaceAll(o.Name, "-", "_")}
+	if o.Negates == "" {
+		names = append(names, o.EnvName())
 	}
 	return names
 }

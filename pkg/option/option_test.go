@@ -298,6 +298,30 @@ func TestParseName(t *testing.T) {
 	}
 }
 
+func TestParseSave(t *testing.T) {
+	for _, tt := range []struct {
+		in         string
+		everywhere bool
+		err        string
+	}{
+		{in: "x.sqsh"},
+		{in: "/a/b%j-%s.sqsh"},
+		{in: "x-%n", everywhere: true},
+		{in: "%N/x", everywhere: true},
+		{in: "100%%n"},
+		{in: "a/", err: `--container-save: "a/" is a directory: want the name of a file`},
+		{in: "a%", err: `--container-save: "a%": want %n, %N, %j, %s or %% for what begins with %`},
+		{in: "a%x", err: `"a%x": want`},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			everywhere, err := ParseSave(tt.in)
+			if everywhere != tt.everywhere || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("ParseSave = %t, %v; want %t and an error with %q", everywhere, err, tt.everywhere, tt.err)
+			}
+		})
+	}
+}
+
 func TestParseNamespaces(t *testing.T) {
 	for _, tt := range []struct {
 		in   string

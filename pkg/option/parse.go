@@ -373,3 +373,27 @@ var (
 	plain  = strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`)
 	quoted = strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`, `\"`, `"`)
 )
+
+// ParseSave checks the value of --container-save and tells whether every node
+// writes a file of its own.
+func ParseSave(text string) (everywhere bool, err error) {
+	var errs []error
+	if strings.HasSuffix(text, "/") {
+		errs = append(errs, fmt.Errorf("--%s: %q is a directory: want the name of a file", Save, text))
+	}
+	for rest := text; ; {
+		_, after, found := strings.Cut(rest, "%")
+		if !found {
+			break
+		}
+		switch {
+		case after == "" || !strings.Contains("njsN%", after[:1]):
+			errs = append(errs, fmt.Errorf("--%s: %q: want %%n, %%N, %%j, %%s or %%%% for what begins with %%", Save, text))
+			return false, errors.Join(errs...)
+		case after[0] == 'n' || after[0] == 'N':
+			everywhere = true
+		}
+		rest = after[1:]
+	}
+	return everywhere, errors.Join(errs...)
+}

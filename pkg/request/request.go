@@ -100,6 +100,8 @@ type Request struct {
 	// SSH has the limits of the SSH servers in the containers of the step, or is nil
 	// if there are none.
 	SSH *config.SSH `json:",omitempty"`
+	// Save is where the root file system is saved when the step ends, or nil.
+	Save *Save `json:",omitempty"`
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -176,6 +178,15 @@ func glibc(c config.Config, o option.Set) Glibc {
 		return GlibcYes
 	}
 	return GlibcIfFits
+}
+
+// Save says where to save a root file system.
+type Save struct {
+	// Path is absolute, or begins in the step's working directory. On the submitting
+	// side it is as the user wrote it.
+	Path string
+	// Here tells whether this node does it.
+	Here bool
 }
 
 // Accelerators are devices that come with libraries and variables.
@@ -281,6 +292,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveSSH(c, o),
 		r.resolveAnnotations(o),
 		r.resolvePull(o),
+		r.resolveSave(o, s),
 		r.checkMultiProg(s),
 		r.checkPMIx(),
 		r.resolveShared(s),
@@ -498,6 +510,27 @@ func (r *Request) resolveEnv(o option.Set) error {
 	return errors.Join(errs...)
 }
 
+func (r *Request) resolveSave(o option.Set, s slurm.Step) error {
+	path, given := o[option.Save]
+	if !given {
+		return nil
+	}
+	everywhere, err := option.ParseSave(path)
+	if r.Named != nil && (r.Named.Step || r.Named.How == option.NameExec) {
+		err = errors.Join(err, fmt.Errorf("--%s: a container that the step only joins cannot be saved", option.Save))
+	}
+	r.Save = &Save{Path: path}
+	if s.Node != "" { // on a node
+		job, step, _ := strings.Cut(s.ID(), ".")
+		r.Save.Path = strings.NewReplacer("%%", "%", "%j", job, "%s", step, "%n", fmt.Sprint(s.NodeID), "%N", s.Node).Replace(path)
+		r.Save.Here = everywhere || s.NodeID == 0
+	}
+	return err
+}
+
+// Saves tells whether this node saves the container.
+func (r Request) Saves() bool { return r.Save != nil && r.Save.Here }
+
 // checkMultiProg refuses what works by executing something in front of the
 // command: with --multi-prog Slurm before 23.11 shows nobody the commands, and a
 // script that works on one cluster shall work on the next.
@@ -506,6 +539,9 @@ func (r *Request) checkMultiProg(s slurm.Step) error {
 	if s.MultiProg && r.Entrypoint {
 		errs = append(errs, fault.WithHint(fmt.Errorf("--%s cannot be used with --multi-prog", option.Entrypoint),
 			"write the entrypoint in front of the commands in the configuration file"))
+	}
+	if s.MultiProg && r.Save != nil {
+		errs = append(errs, fmt.Errorf("--%s cannot be used with --multi-prog", option.Save))
 	}
 	if s.MultiProg && r.Unshares("pid") {
 		errs = append(errs, fmt.Errorf("--%s=pid and --%s cannot be used with --multi-prog", option.Unshare, option.Init))
@@ -669,7 +705,7 @@ func (r Request) Unshares(kind string) bool { return slices.Contains(r.Unshare, 
 // NeedsLauncher tells whether Slurm shall execute the launcher in front of the
 // command, given the image's entrypoint.
 func (r Request) NeedsLauncher(entrypoint []string) bool {
-	return r.Entrypoint && len(entrypoint) > 0 || r.Unshares("pid")
+	return r.Entrypoint && len(entrypoint) > 0 || r.Unshares("pid") || r.Saves()
 }
 
 // NeedsTask tells whether the container depends on what is known only once a
@@ -689,11 +725,11 @@ func (r Request) relativeSources() bool {
 			return true
 		}
 	}
-	return false
+	return r.Saves() && !filepath.IsAbs(r.Save.Path)
 }
 
-// In makes what is relative start in dir, an absolute path: the image's file and
-// the sources of mounts.
+// In makes what is relative start in dir, an absolute path: the image's file, the
+// sources of mounts and the file that the container is saved to.
 func (r *Request) In(dir string) {
 	var all []Mount
 	for _, m := range r.Mounts {
@@ -703,4 +739,7 @@ func (r *Request) In(dir string) {
 		all = append(all, m)
 	}
 	r.Mounts, r.Image = all, r.Image.In(dir)
+	if r.Save != nil && !filepath.IsAbs(r.Save.Path) {
+		r.Save.Path = filepath.Join(dir, r.Save.Path)
+	}
 }

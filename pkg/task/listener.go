@@ -32,10 +32,19 @@ type Hello struct {
 	PID int
 	// Env are the variables of the task that have to do with PMIx.
 	Env []string
+	// Reply is where a task waits for an answer that has come to its end in the
+	// container, a pipe. Such a message has nothing else but PID, and comes from a
+	// process that the user may have changed.
+	Reply *os.File
 }
 
-// Close releases the descriptors.
-func (h *Hello) Close() error { return errors.Join(h.Namespace.Close(), h.Cwd.Close()) }
+// Close releases the descriptors but Reply.
+func (h *Hello) Close() error {
+	if h.Reply != nil {
+		return nil
+	}
+	return errors.Join(h.Namespace.Close(), h.Cwd.Close())
+}
 
 // Next waits for the next hello. It returns [io.EOF] when no task can come any
 // more: all have got their answer or are dead.
@@ -68,10 +77,12 @@ func parseHello(data, control []byte) (*Hello, error) {
 		return nil, fmt.Errorf("internal error: hello: %w", err)
 	}
 	var hello Hello
+	done := false
 	for _, r := range records {
 		if r.Key == "env" {
 			hello.Env = append(hello.Env, r.Value)
 		}
+		done = done || r.Key == "done"
 	}
 	var fds []int
 	for _, m := range messages {
@@ -85,6 +96,9 @@ func parseHello(data, control []byte) (*Hello, error) {
 			return nil, fmt.Errorf("internal error: hello: %w", err)
 		}
 	}
+	if done {
+		return &hello, hello.takeReply(fds)
+	}
 	if len(fds) == 0 {
 		return nil, errors.New("internal error: hello without descriptors")
 	}
@@ -94,6 +108,20 @@ func parseHello(data, control []byte) (*Hello, error) {
 	hello.Namespace = os.NewFile(uintptr(fds[0]), "the task's mount namespace")
 	hello.Cwd = os.NewFile(uintptr(fds[1]), "the task's working directory")
 	return &hello, nil
+}
+
+// takeReply takes the descriptor of a task that has ended. What is no pipe is
+// refused: root writes to it.
+func (h *Hello) takeReply(fds []int) error {
+	var st unix.Stat_t
+	if len(fds) == 1 && unix.Fstat(fds[0], &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		h.Reply = os.NewFile(uintptr(fds[0]), "the task's pipe")
+		return nil
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+	return errors.New("internal error: the end of a task without a pipe")
 }
 
 // Answer is what each task gets.

@@ -87,6 +87,9 @@ func launch(r request.Request, entrypoint []string) []wire.Record {
 	if r.Unshares("pid") {
 		plan = append(plan, wire.Record{Key: "fork", Value: "1"})
 	}
+	if r.Saves() {
+		plan = append(plan, wire.Record{Key: "save", Value: "1"})
+	}
 	if !r.Entrypoint {
 		return plan
 	}
@@ -177,11 +180,15 @@ func Apply(plan []wire.Record, env []string) (changed []string, dir string) {
 
 // forget removes what would put the steps that a task starts in a container.
 func forget(r request.Request, step []string) []wire.Record {
-	if !r.Forget {
-		return nil
+	var names []string
+	switch {
+	case r.Forget:
+		names = option.JobVariables()
+	case r.Save != nil: // is the step's own
+		names = option.VariablesOf(option.Save)
 	}
 	var plan []wire.Record
-	for _, name := range option.JobVariables() {
+	for _, name := range names {
 		if _, ok := slurm.Getenv(step, name); ok {
 			plan = append(plan, wire.Record{Key: "unset", Value: name})
 		}

@@ -242,6 +242,8 @@ func TestLaunch(t *testing.T) {
 		{"asked for", request.Request{Entrypoint: true}, entrypoint, launched},
 		{"the image has none", request.Request{Entrypoint: true}, nil, nil},
 		{"in a process namespace", request.Request{Unshare: []string{"pid"}}, entrypoint, []wire.Record{launched[0], {Key: "fork", Value: "1"}}},
+		{"saved here", request.Request{Save: &request.Save{Path: "/x", Here: true}}, nil, []wire.Record{launched[0], {Key: "save", Value: "1"}}},
+		{"saved elsewhere", request.Request{Save: &request.Save{Path: "/x"}}, nil, nil},
 		{"log", request.Request{Entrypoint: true, EntrypointLog: true}, entrypoint, append([]wire.Record{notice("entrypoint: /entry.sh -x y")}, launched...)},
 		{"log of none", request.Request{Entrypoint: true, EntrypointLog: true}, nil, []wire.Record{notice("no entrypoint is run: the image has none")}},
 		{"log only", request.Request{EntrypointLog: true}, entrypoint, []wire.Record{notice("no entrypoint is run: --container-entrypoint was not given")}},
@@ -358,6 +360,38 @@ func checkPlan(t *testing.T, fd int, want []wire.Record) {
 	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, 0); !errors.Is(err, unix.EPERM) {
 		t.Errorf("change the plan's seals: %v; want it refused", err)
+	}
+}
+
+// TestNextTakesEnds checks that a task that has ended is answered on a pipe of its
+// own, and on nothing else.
+func TestNextTakesEnds(t *testing.T) {
+	l, tasks := pair(t)
+	defer unix.Close(tasks)
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	file, err := os.CreateTemp(t.TempDir(), "")
+	must(t, err)
+	defer file.Close()
+	send := func(fds ...int) {
+		t.Helper()
+		must(t, unix.Sendmsg(tasks, []byte("done=1\x00"), unix.UnixRights(fds...), nil, 0))
+	}
+	send(int(w.Fd()))
+	h, err := l.Next()
+	must(t, err)
+	if h.Reply == nil || h.Close() != nil {
+		t.Fatalf("Next = %+v; want a task that has ended", h)
+	}
+	_, err = h.Reply.WriteString("x")
+	must(t, errors.Join(err, h.Reply.Close()))
+	for _, fds := range [][]int{{int(file.Fd())}, {int(w.Fd()), int(w.Fd())}} {
+		send(fds...)
+		if h, err := l.Next(); err == nil {
+			t.Errorf("Next = %+v; want an error", h)
+		}
 	}
 }
 

@@ -77,6 +77,8 @@ type Params struct {
 	// Terminal is the device of the host's that the container has as /dev/console,
 	// where it cannot have the host's terminals (Rootless), or empty.
 	Terminal string
+	// Saved says that OpenTree will be called.
+	Saved bool
 }
 
 // Rootfs is a root file system that has been mounted.
@@ -114,6 +116,9 @@ func (r *Rootfs) mountRoot() error {
 	}
 	// In a directory of the host, what is root's stays root's.
 	if r.params.UserNamespace != nil && r.params.Way != source.Bind {
+		if err := r.keepOwners(); err != nil {
+			return err
+		}
 		err := mapOwners(filepath.Join(r.params.Dir, "lower"), r.params.UserNamespace)
 		if err != nil && r.params.Way == source.Fuse {
 			err = fault.WithHint(errors.New("--"+option.RemapRoot+" cannot be used with a squashfs that squashfuse serves"),
@@ -124,6 +129,53 @@ func (r *Rootfs) mountRoot() error {
 		}
 	}
 	return r.mountOverlay()
+}
+
+// keepOwners shows the image once more, with the owners that it has, for OpenTree.
+func (r *Rootfs) keepOwners() error {
+	if !r.params.Saved {
+		return nil
+	}
+	owners := filepath.Join(r.params.Dir, "owners")
+	err := os.Mkdir(owners, 0o700)
+	if err == nil {
+		err = unix.Mount(filepath.Join(r.params.Dir, "lower"), owners, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		return fmt.Errorf("mount image once more: %w", err)
+	}
+	return nil
+}
+
+// OpenTree opens the root directory of the root file system as it is without
+// what is mounted in it. The calling thread must be in the namespace that it was
+// built in.
+//
+// In a user namespace the image's files belong to its root or to nobody. There the
+// image and what was written are put together anew, with the owners that they
+// have; nothing may be written meanwhile.
+func (r *Rootfs) OpenTree() (*os.File, error) {
+	dir := r.params.Dir
+	if owners := filepath.Join(dir, "owners"); unix.Access(owners, unix.F_OK) == nil {
+		upper, at := filepath.Join(dir, "upper"), filepath.Join(dir, "tree")
+		if r.params.Kept != nil {
+			upper = filepath.Join(dir, "kept", "upper")
+		}
+		err := os.Mkdir(at, 0o700)
+		if err == nil {
+			const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
+			err = unix.Mount("brolga", at, "overlay", flags, "index=off,lowerdir="+upper+":"+owners)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("mount what the container has written: %w", err)
+		}
+		return os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, r.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open the root file system again: %w", err)
+	}
+	return os.NewFile(uintptr(fd), r.Path), nil
 }
 
 // mountLower mounts the image.

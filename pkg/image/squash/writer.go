@@ -31,6 +31,8 @@ type writer struct {
 	created  int64 // seconds
 	oneOwner bool
 	keep     Kept
+	files    []*os.File        // that tar2sqfs gets, from descriptor 3 on
+	explain  func(error) error // says what a failure of tar2sqfs means
 
 	tar *tar.Writer // into tar2sqfs
 	buf []byte
@@ -42,6 +44,7 @@ func newWriter(out, tar2sqfs string, created int64) *writer {
 		out:      out,
 		created:  created,
 		keep:     Kept{"etc/passwd": nil, "etc/group": nil},
+		explain:  func(err error) error { return explain(err, filepath.Dir(out)) },
 		buf:      make([]byte, chunkSize),
 	}
 }
@@ -90,13 +93,14 @@ func (w *writer) pipe(ctx context.Context, feed func(context.Context) error) err
 		},
 		Env:   []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(w.created, 10)},
 		Stdin: in,
+		Files: w.files,
 	})
 	in.Close() // lets feed fail, if tar2sqfs did not read it all
 	feedErr := <-fed
 	if feedErr != nil && (err == nil || !errors.Is(feedErr, unix.EPIPE)) {
 		return feedErr
 	}
-	return explain(err, filepath.Dir(w.out))
+	return w.explain(err)
 }
 
 // explain turns a failure of tar2sqfs, which does not say why it could not

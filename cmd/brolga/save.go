@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/image/squash"
+)
+
+// runSave writes the root file system of a container to a squashfs. It is
+// internal: package save calls it, as the user, who wants the file, with the
+// capability to read what is root's in the container.
+//
+//	brolga save [--config FILE] [--root UID:GID] TEMPORARY NAME
+//
+// Descriptor 3 is the directory that gets the file, 4 the root directory. The file
+// has the name TEMPORARY until it is complete. UID and GID are root's in the
+// container.
+func runSave(ctx context.Context, v verb, args []string) error {
+	fs := v.flags()
+	configPath := configFlag(fs)
+	root := fs.String("root", "0:0", "`UID:GID` that are root's")
+	if err := v.parse(fs, args, 2, 2); err != nil {
+		return err
+	}
+	conf, err := loadConfig(*configPath)
+	if err != nil {
+		return err
+	}
+	uid, gid, err := parseIDs(*root)
+	if err != nil {
+		return err
+	}
+	// tar2sqfs, which is started next, has no use for it.
+	err = inAllThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
+	if err = errors.Join(err, confine(conf.Convert)); err != nil {
+		return err
+	}
+	dir := os.NewFile(3, "the directory")
+	s := squash.Saved{Root: os.NewFile(4, "/"), Dir: dir, Name: fs.Arg(0), UID: uid, GID: gid, Tar2sqfs: conf.Tar2sqfs}
+	if err := squash.Save(ctx, s, conf.Convert); err != nil {
+		return err
+	}
+	err = syncAt(dir, fs.Arg(0))
+	if err == nil {
+		err = unix.Renameat(int(dir.Fd()), fs.Arg(0), int(dir.Fd()), fs.Arg(1))
+	}
+	if err != nil {
+		return errors.Join(err, unix.Unlinkat(int(dir.Fd()), fs.Arg(0), 0))
+	}
+	return nil
+}
+
+func syncAt(dir *os.File, name string) error {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fsync(fd), unix.Close(fd))
+}
+
+func parseIDs(text string) (uid, gid uint32, err error) {
+	first, second, _ := strings.Cut(text, ":")
+	u, err1 := strconv.ParseUint(first, 10, 32)
+	g, err2 := strconv.ParseUint(second, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, 0, usagef("save: %w", fmt.Errorf("%q: want UID:GID", text))
+	}
+	return uint32(u), uint32(g), nil
+}

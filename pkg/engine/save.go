@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/save"
+	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// saver saves the container when the last task of the node has ended. Each task's
+// launcher says that its command has ended. All but the last may go then, so that
+// Slurm learns of their ends as ever; the last one waits, and fails if the
+// container could not be saved. The step so ends when the file is there, and who
+// ends the step before ends that launcher, and the helper with it.
+type saver struct {
+	tasks  int // on this node
+	ended  chan ending
+	target *save.Target
+	// tree opens what is to be saved, asUser keeps from what the user may not read.
+	tree   func() (*os.File, error)
+	asUser bool
+}
+
+// ending is the end of one task: its process, and where it waits, if it does.
+type ending struct {
+	pid   int
+	reply *os.File
+}
+
+// newSaver looks at the place of the file. It is called in the tasks' mount
+// namespace.
+func (e *Engine) newSaver() (*saver, error) {
+	r := e.Job.Request
+	if !r.Saves() {
+		return nil, nil
+	}
+	target, err := save.Open(r.Save.Path, e.user())
+	return &saver{tasks: int(r.Tasks), ended: make(chan ending), target: target}, err
+}
+
+// watch notes the end of a task that says nothing any more.
+func (s *saver) watch(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it is dead, or the kernel is older than 5.3 and it has to say so
+	}
+	go func() {
+		defer unix.Close(fd)
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if n > 0 {
+				s.ended <- ending{pid: pid}
+				return
+			}
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	}()
+}
+
+// run waits for the tasks' ends, and saves. It returns when there is nothing left
+// to do.
+func (e *Engine) runSaver(ctx context.Context, s *saver) {
+	gone := map[int]bool{}
+	for end := range s.ended {
+		gone[end.pid] = true
+		switch {
+		case end.reply == nil:
+		case len(gone) < s.tasks:
+			answer(end.reply, nil)
+		default:
+			answer(end.reply, e.save(ctx, s, end.pid))
+			return
+		}
+	}
+}
+
+// answer tells the launcher of a task what came of it. A launcher that is dead does
+// not mind.
+func answer(reply *os.File, err error) {
+	defer reply.Close()
+	records := []wire.Record{{Key: "saved", Value: "1"}}
+	if err != nil {
+		records = []wire.Record{{Key: "error", Value: fault.Line(err)}}
+		if hint := fault.Hint(err); hint != "" {
+			records = append(records, wire.Record{Key: "hint", Value: hint})
+		}
+	}
+	if text, err := wire.Marshal(records); err == nil {
+		_, _ = reply.Write(text)
+	}
+}
+
+// save writes the file, as a part of the step: its limits hold.
+func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
+	defer s.target.Close()
+	err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(os.Getpid(), pid) })
+	if err != nil {
+		return fmt.Errorf("save the container: join the step: %w", err)
+	}
+	tree, err := s.tree()
+	if err != nil {
+		return fmt.Errorf("save the container: %w", err)
+	}
+	defer tree.Close()
+	return s.target.Write(ctx, save.Params{
+		Client: e.Job.Config.Client, ConfigPath: e.Job.ConfigPath, Tree: tree,
+		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser,
+	})
+}
+
+// saves prepares that a container is saved.
+func (s *saver) saves(b *built, way source.Way, open func() (*os.File, error)) {
+	s.asUser = way == source.Bind
+	s.tree = func() (tree *os.File, err error) {
+		err = b.container.WithBuilder(func() error {
+			tree, err = open()
+			return err
+		})
+		return tree, err
+	}
+	b.saver = s
+}
+
+// note takes what a task has said of its end, or that it has begun.
+func (s *saver) note(h *task.Hello) {
+	if h.Reply != nil {
+		s.ended <- ending{h.PID, h.Reply}
+		return
+	}
+	s.watch(h.PID)
+}

@@ -29,7 +29,7 @@ import (
 // runConvert adds an image to the store. It is internal: package image calls it,
 // as the store owner.
 //
-//	brolga convert [--config FILE] [--user NAME] [--own DIR] [--verify] NAME MANIFEST-DIGEST
+//	brolga convert [--config FILE] [--user NAME] [--platform PLATFORM] [--own DIR] [--verify] NAME MANIFEST-DIGEST
 //
 // Descriptor 3 is the manifest, 4 the configuration, 5 and following are the
 // layers in the manifest's order. They belong to the user and may change while
@@ -48,6 +48,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	configPath := configFlag(fs)
 	user := fs.String("user", "", "`NAME` of who wants the image, for lists")
 	own := fs.String("own", "", "the caller's own store `DIR`")
+	platform := fs.String("platform", "", "`PLATFORM` that the user asks for, if not this machine's")
 	only := fs.Bool("verify", false, "only verify the signature of a stored image")
 	if err := v.parse(fs, args, 2, 2); err != nil {
 		return err
@@ -70,10 +71,14 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	if err := confine(conf.Convert); err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
+	wanted, err := layout.PlatformOr(*platform, layout.Host())
+	if err != nil {
+		return err
+	}
 	stores, digest := store.NewTiers(conf.Store, owner), fs.Arg(1)
 	signed, err := verifySignature(conf.Policy, r, digest, os.Stdin)
 	if err == nil && !*only {
-		err = convert(ctx, conf, stores, order{r, *user, *own != ""}, digest)
+		err = convert(ctx, conf, stores, order{r, *user, *own != "", wanted}, digest)
 	}
 	if err == nil && len(signed) > 0 {
 		err = noteSigned(ctx, stores, digest, signed)
@@ -99,6 +104,7 @@ type order struct {
 	name     ref.Ref
 	user     string
 	oneOwner bool
+	platform layout.Platform
 }
 
 // usualMemory is where the collector begins to work harder. Without it, layers of
@@ -164,7 +170,7 @@ func convert(ctx context.Context, conf config.Config, stores store.Tiers, of ord
 		return err
 	}
 	in.OneOwner = of.oneOwner
-	meta, err := readMeta(in.Config, of.name)
+	meta, err := readMeta(in.Config, of.name, of.platform)
 	if err != nil {
 		return err
 	}
@@ -254,7 +260,7 @@ func readDescriptor(fd uintptr) ([]byte, error) {
 }
 
 // readMeta takes from an image's configuration what the store keeps.
-func readMeta(raw []byte, r ref.Ref) (store.Meta, error) {
+func readMeta(raw []byte, r ref.Ref, wanted layout.Platform) (store.Meta, error) {
 	var doc struct {
 		layout.Platform
 		Config struct {
@@ -269,8 +275,8 @@ func readMeta(raw []byte, r ref.Ref) (store.Meta, error) {
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return store.Meta{}, fmt.Errorf("read configuration: %w", err)
 	}
-	if host := layout.Host(); !host.Runs(doc.Platform) {
-		return store.Meta{}, fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, host, doc.Platform)
+	if !wanted.Runs(doc.Platform) {
+		return store.Meta{}, fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, wanted, doc.Platform)
 	}
 	for _, s := range append(append(doc.Config.Env, doc.Config.Entrypoint...), doc.Config.Cmd...) {
 		if strings.Contains(s, "\x00") {

@@ -174,6 +174,13 @@ func localDigest(cfg config.Config, uid uint32, image ref.Ref, platform layout.P
 	if err != nil {
 		return "", errNotCached
 	}
+	// It may have been pulled for another platform, and an image on its own is in no
+	// index that says so.
+	if doc, err := cache.ReadBlob(m.Config.Digest, layout.MaxManifest); err == nil {
+		if err := platform.Check(doc); err != nil {
+			return "", fmt.Errorf("image %s: %w", image, err)
+		}
+	}
 	whole, parts := m.Digests(digest)
 	return digest, cfg.Policy.Permit(image.Origin(), whole, parts)
 }

@@ -392,6 +392,9 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 // convert runs brolga convert as the store owner.
 func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.File, evidence []byte) error {
 	args := append(g.verb("convert"), "--user", g.User.Name)
+	if g.Platform != "" {
+		args = append(args, "--platform", g.Platform)
+	}
 	if files == nil {
 		args = append(args, "--verify") // the store has it
 	}

@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -243,6 +245,40 @@ func TestCompatibilityNamesTests(t *testing.T) {
 	}
 	if rows < 50 {
 		t.Errorf("%d rows; the table is not read", rows)
+	}
+}
+
+// TestCompatibilityIsComplete checks that the rows exist that docs/compatibility.md
+// names for the tests of Sarus and pyxis, and that no test of theirs got lost.
+func TestCompatibilityIsComplete(t *testing.T) {
+	text, err := os.ReadFile("../docs/compatibility.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, theirs, found := strings.Cut(string(text), "## Their tests, one by one")
+	if !found {
+		t.Fatal("there is no list of their tests")
+	}
+	_, pyxis, _ := strings.Cut(theirs, "\npyxis, ")
+	suites, tests := 0, 0
+	for line := range strings.Lines(theirs) {
+		cells := strings.Split(strings.TrimSuffix(strings.TrimSpace(line), " |"), " | ")
+		if !strings.HasPrefix(line, "| ") || len(cells) != 2 || cells[0] == "| tests" {
+			continue
+		}
+		suites++
+		for _, row := range strings.Split(cells[1], " · ") {
+			if !strings.Contains(table, "\n| "+row+" | ") {
+				t.Errorf("%s: there is no row %q", strings.TrimPrefix(cells[0], "| "), row)
+			}
+		}
+	}
+	for _, n := range regexp.MustCompile(`\((\d+)\)`).FindAllStringSubmatch(pyxis, -1) {
+		count, _ := strconv.Atoi(n[1]) // digits
+		tests += count
+	}
+	if suites != 53 || tests != 187 {
+		t.Errorf("%d suites, %d tests of pyxis; want 53, 187", suites, tests)
 	}
 }
 

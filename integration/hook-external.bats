@@ -217,6 +217,25 @@ gone() { [[ ! -e /proc/$1/exe ]]; }
 	idle true
 }
 
+@test "external hook: with Podman's directories the site's file counts for its vendor's of the same name" {
+	local vendor=$dir/usr/share/containers/oci/hooks.d site=$dir/etc/containers/oci/hooks.d
+	program vendor <<<'touch "$log"'
+	program other <<<'touch "$log"'
+	program site <<<'touch "$log"'
+	mkdir -p "$vendor" "$site"
+	describe usr/share/containers/oci/hooks.d/10-gpu.json vendor createRuntime
+	describe usr/share/containers/oci/hooks.d/20-other.json other createRuntime
+	describe etc/containers/oci/hooks.d/10-gpu.json site createRuntime
+	describe etc/containers/oci/hooks.d/30-off.json.disabled vendor createRuntime
+	site_config "hooks.directories = [\"$vendor\", \"$site\", \"$dir/none\"]"
+	run_ok crun "${in_image[@]}" true
+	ran site
+	ran other
+	idled vendor
+	run_ok as_user brolga hooks --config "$BROLGA_CONFIG"
+	(($(grep -c createRuntime <<<"$output") == 2)) || fail "$output"
+}
+
 @test "external hook: a label of an image counts only if the site names it" {
 	new_image
 	push_image --label com.example.on=yes hook-label:1

@@ -216,6 +216,15 @@ verdict() {
 	nodes_idle
 }
 
+@test "mpi: brolga hooks lists the MPIs that users can name" {
+	offer major "[container]
+		mpi = 'same'"
+	run_ok as_user brolga hooks --config "$BROLGA_CONFIG"
+	expect_match "^mpi +inspect +--container-mpi, or the site wants it +puts the host.s MPI libraries"
+	expect_match "^mpi new +inspect +--container-mpi=new +shows $BATS_FILE_TMPDIR/new/libmpich.so.12, "
+	expect_match "^mpi same +inspect +--container-mpi=same, all images that it fits +shows "
+}
+
 @test "mpi: a dependency of the site's list replaces the image's" {
 	offer major "dependencies = ['libgfortran.so.5', 'libhwloc.so.15']"
 	in_image same

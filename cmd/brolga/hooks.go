@@ -12,6 +12,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/hooks"
 	"github.com/brolga-hpc/brolga/hooks/mountset"
+	"github.com/brolga-hpc/brolga/hooks/mpi"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
@@ -43,9 +44,7 @@ func runHooks(_ context.Context, v verb, args []string) error {
 	for _, h := range all {
 		d := h.Describe()
 		listed = append(listed, listedHook{h.Name(), d.Moment, d.When, d.Effect})
-		if h.Name() == (mountset.Hook{}).Name() {
-			listed = append(listed, mountSets(conf)...)
-		}
+		listed = append(listed, offers(conf, h)...)
 	}
 	if printErr := printHooks(listed, *asJSON); printErr != nil {
 		return printErr
@@ -60,12 +59,21 @@ func allHooks(conf config.Config) ([]hook.Hook, error) {
 	return append(hooks.All(), external.Hooks(described, external.Options{Timeout: time.Duration(conf.Hooks.Timeout)})...), err
 }
 
-// mountSets lists the site's sets, which are one hook.
-func mountSets(conf config.Config) []listedHook {
+// offers lists what the site offers by name for one hook.
+func offers(conf config.Config, h hook.Hook) []listedHook {
 	var all []listedHook
-	for _, s := range conf.MountSets {
-		d := mountset.Describe(s)
-		all = append(all, listedHook{"mountset " + s.Name, d.Moment, d.When, d.Effect})
+	add := func(name string, d hook.Description) {
+		all = append(all, listedHook{h.Name() + " " + name, d.Moment, d.When, d.Effect})
+	}
+	switch h.(type) {
+	case mountset.Hook:
+		for _, s := range conf.MountSets {
+			add(s.Name, mountset.Describe(s))
+		}
+	case mpi.Hook:
+		for _, m := range conf.MPI {
+			add(m.Name, mpi.Describe(m, conf.Container.MPI == m.Name))
+		}
 	}
 	return all
 }

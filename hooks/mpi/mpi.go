@@ -18,10 +18,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	bundlespec "github.com/brolga-hpc/brolga/pkg/bundle/spec"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/replace"
@@ -42,6 +44,17 @@ func (Hook) Describe() hook.Description {
 		When:   "--" + option.MPI + ", or the site wants it",
 		Effect: "puts the host's MPI libraries in place of the image's",
 	}
+}
+
+// Describe says in words when one MPI of the host is used, and which it is. A site may
+// want one for all images.
+func Describe(m config.MPI, forAll bool) hook.Description {
+	when := "--" + option.MPI + "=" + m.Name
+	if forAll {
+		when += ", all images that it fits"
+	}
+	what := slices.Concat(m.Libraries, m.Dependencies, m.Modules, m.Mounts, m.Devices, m.Env)
+	return hook.Description{Moment: hook.AtInspect, When: when, Effect: "shows " + strings.Join(what, ", ")}
 }
 
 // Wanted implements hook.Hook.

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"policy", "hook/memory"},
 	{"config"},
 	{"option", "slurm", "image/ref", "image/credential", "bundle/account"},
-	{"request", "edf", "device", "image/layout", "image/source", "ssh/setup"},
+	{"request", "edf", "device", "barrier", "image/layout", "image/source", "ssh/setup"},
 	{"ssh/files"},
 	{"job", "ssh/client", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi", "named"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},

@@ -12,6 +12,7 @@ import (
 	"github.com/brolga-hpc/brolga/hooks/mpi"
 	"github.com/brolga-hpc/brolga/hooks/pmix"
 	"github.com/brolga-hpc/brolga/hooks/ssh"
+	"github.com/brolga-hpc/brolga/hooks/sync"
 	"github.com/brolga-hpc/brolga/hooks/x11"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
@@ -27,5 +28,6 @@ func All() []hook.Hook {
 		pmix.Hook{},
 		x11.Hook{},
 		device.Hook{},
+		sync.Hook{},
 	}
 }

@@ -90,14 +90,13 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 	go endWithTasks(programs.Stop)
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
-	if err != nil {
-		return errors.Join(err, refuse(tasks, err))
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
+	if err == nil {
+		e.Namespace, err = os.Open("/proc/self/ns/mnt")
 	}
-	namespace, err := os.Open("/proc/self/ns/mnt")
 	if err != nil {
-		return errors.Join(err, refuse(tasks, err))
+		return errors.Join(err, refuse(tasks, e.Refuse(err)))
 	}
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Namespace: namespace, Stepd: stepd(), Tell: tellStepd, Local: here}
 	err = e.Serve(context.Background(), tasks)
 	if withoutSlurm {
 		return nil // the command has said it

@@ -33,6 +33,7 @@ var checks = []func(Config) error{
 	checkHooks,
 	checkRegistries,
 	checkMPI,
+	checkSync,
 	checkMountSets,
 	checkSSH,
 	func(c Config) error { return c.Policy.Validate() },

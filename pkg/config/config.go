@@ -109,6 +109,8 @@ type Config struct {
 	Hooks Hooks `toml:"hooks"`
 	// SSH has the settings of SSH servers in containers.
 	SSH SSH `toml:"ssh"`
+	// Sync says how the nodes of a step wait for each other.
+	Sync Sync `toml:"sync"`
 }
 
 // Hooks is the part of [Config] about what containers get beyond their image.
@@ -330,6 +332,12 @@ func Default() Config {
 			Connections: 256,
 			Sessions:    1024,
 			LoginTime:   Duration(30 * time.Second),
+		},
+		Sync: Sync{
+			Ports:   PortRange{64001, 65500},
+			Fanout:  16,
+			Timeout: Duration(10 * time.Minute),
+			Address: "{address}",
 		},
 	}
 }

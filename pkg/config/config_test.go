@@ -93,6 +93,9 @@ func TestParse(t *testing.T) {
 		{in: "container.glibc = true\n[[mount_set]]\nname = 'a'\nuse = 'image'\nannotation = 'com.a=true'\nlibraries = ['liba.so.1']", change: func(c *Config) {
 			c.Container.Glibc, c.MountSets = true, []MountSet{{Name: "a", Use: "image", Annotation: "com.a=true", Libraries: []string{"liba.so.1"}}}
 		}},
+		{in: "[sync]\nports = '7000-7001'\nfanout = 2\ntimeout = '90s'\ninterface = 'hsn0'\naddress = '{node}-hsn'", change: func(c *Config) {
+			c.Sync = Sync{Ports: PortRange{7000, 7001}, Fanout: 2, Timeout: Duration(90 * time.Second), Interface: "hsn0", Address: "{node}-hsn"}
+		}},
 		{in: "[convert]\nmemory = '3g'\nsquashfs = '5m'", change: func(c *Config) { c.Convert.Memory, c.Convert.Squashfs = 3<<30, 5<<20 }},
 		{in: "[container]\nworkdir = 'image'", change: func(c *Config) { c.Container.Workdir = "image" }},
 		{in: "[container]\ntmpfs_size = '512M'", change: func(c *Config) { c.Container.TmpfsSize = "512M" }},
@@ -185,6 +188,13 @@ func TestCheck(t *testing.T) {
 		{"named.squeue", func(c *Config) { c.Named.Squeue = "" }, `named.squeue = "": want an absolute path without . and ..`},
 		{"named.size", func(c *Config) { c.Named.Size = 1 << 20 }, `named.size = "1m": want 16m or more`},
 		{"named.unused", func(c *Config) { c.Named.Unused = 0 }, "named.unused: want more than zero"},
+		{"sync.ports", func(c *Config) { c.Sync.Ports = PortRange{1023, 7000} }, `sync.ports = "1023-7000": want a range of ports from 1024 on, the lower one first`},
+		{"sync.ports the wrong way", func(c *Config) { c.Sync.Ports = PortRange{7001, 7000} }, `sync.ports = "7001-7000": want a range of ports from 1024 on, the lower one first`},
+		{"sync.fanout", func(c *Config) { c.Sync.Fanout = 1 }, "sync.fanout = 1: want 2 to 256"},
+		{"sync.fanout too large", func(c *Config) { c.Sync.Fanout = 257 }, "sync.fanout = 257: want 2 to 256"},
+		{"sync.timeout", func(c *Config) { c.Sync.Timeout = 0 }, "sync.timeout: want more than nothing"},
+		{"sync.address", func(c *Config) { c.Sync.Address = "n1" }, `sync.address = "n1": all nodes would have one address; put {address} or {node} in it`},
+		{"sync.interface", func(c *Config) { c.Sync.Interface = "a b" }, `sync.interface = "a b": want the name of a network interface, or nothing for all`},
 		{"hooks", func(c *Config) {
 			c.Hooks = Hooks{Directories: []string{"/a", "/b"}, Timeout: 1, Labels: []string{"com.a.*"}}
 		}, ""},
@@ -298,5 +308,13 @@ func TestJSON(t *testing.T) {
 	var got Config
 	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Unmarshal(%s) = %+v, %v; want %+v", text, got, err, want)
+	}
+}
+
+func TestAddressOf(t *testing.T) {
+	for pattern, want := range map[string]string{"{address}": "10.0.0.1", "{node}-hsn": "n1-hsn", "{node}.{address}": "n1.10.0.0.1"} {
+		if got := (Sync{Address: pattern}).AddressOf("n1", "10.0.0.1"); got != want {
+			t.Errorf("AddressOf with %s = %s; want %s", pattern, got, want)
+		}
 	}
 }

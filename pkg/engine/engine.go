@@ -58,12 +58,15 @@ type Engine struct {
 	told []wire.Record // what the tasks tell the user
 	// release gives the container's name free; nil where it has none.
 	release func()
+
+	gates gates
 }
 
 // Serve prepares the container while Slurm starts the step's tasks, lets each
 // task in, and returns when none can come any more. What goes wrong is told to
 // the tasks; the error returned is for the log.
 func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
+	e.gates = e.begin()
 	if e.Job.Request.NeedsTask() {
 		return e.serveLate(ctx, tasks)
 	}
@@ -141,8 +144,12 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 		})
 		ready <- result{err: err}
 	}()
-	r := <-ready
-	return r.built, r.err
+	select {
+	case r := <-ready:
+		return r.built, r.err
+	case <-e.gates.shut: // the kernel undoes what is half done
+		return nil, hook.ErrShut
+	}
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
@@ -400,11 +407,24 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 	}
 }
 
-// compose decides what tasks are answered, and starts what the step has besides.
+// compose makes the answer that lets tasks in, once they may enter, and starts what
+// the step has besides.
 func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, err error) (*task.Answer, error) {
+	var plan []wire.Record
+	if err == nil {
+		plan, err = e.plan(first, b)
+	}
+	if err == nil {
+		*company, err = e.accompany(b, plan, first.PID)
+	}
+	told, err := e.gates.pass(err)
 	if err != nil {
 		return nil, err
 	}
+	return task.Good(b.container, task.Tell(slices.Concat(plan, e.told, b.log, told), e.Job.Request.Verbosity))
+}
+
+func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
 	if b.server != 0 && first.PID != 0 {
 		// It is the step's, to be counted, limited and killed with it.
 		err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(b.server, first.PID) })
@@ -412,14 +432,7 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
 		}
 	}
-	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
-	if err != nil {
-		return nil, err
-	}
-	if *company, err = e.accompany(b, plan, first.PID); err != nil {
-		return nil, err
-	}
-	return task.Good(b.container, task.Tell(slices.Concat(plan, e.told, b.log), e.Job.Request.Verbosity))
+	return task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 }
 
 // ended makes the end of all tasks no error.

@@ -15,6 +15,8 @@
 // they can be looked at, and covered with files of the host, before anything else
 // of the host is mounted (inspect.go).
 //
+// A [Gate] holds the tasks of the step back when all the others are done.
+//
 // Programs that others wrote as OCI hooks are hooks, too: package external.
 package hook
 
@@ -92,6 +94,7 @@ const (
 	AtInspect = "inspect"
 	AtRuntime = "createRuntime"
 	AtTask    = "first task"
+	AtGate    = "gate"
 )
 
 // Select returns the hooks that apply to the step, in order.

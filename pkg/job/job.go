@@ -38,7 +38,8 @@ type Job struct {
 var ErrNoCall = errors.New("no request came")
 
 // Read reads the shim's message up to the end of r and decides, as root, on the
-// node: only a configuration that root alone can change is believed.
+// node: only a configuration that root alone can change is believed. The job that
+// comes with an error is good for package engine's Refuse only.
 func Read(r io.Reader) (Job, error) {
 	message, err := io.ReadAll(r)
 	if err != nil {
@@ -56,17 +57,15 @@ func Read(r io.Reader) (Job, error) {
 		return Job{}, err
 	}
 	req, err := c.Resolve(cfg)
-	if err != nil {
-		return Job{}, err
-	}
-	if c.Account.Name == "" {
-		return Job{}, fault.WithHint(fmt.Errorf("find user %d on this node: %s", req.UID, c.accountError),
+	if err == nil && c.Account.Name == "" {
+		err = fault.WithHint(fmt.Errorf("find user %d on this node: %s", req.UID, c.accountError),
 			"the administrator must give the node the same accounts as the cluster")
 	}
-	if req.SharesSecret() && req.Secret.IsZero() { // there is no other node
-		if req.Secret, err = slurm.NewSecret(); err != nil {
-			return Job{}, err
-		}
+	if err == nil && req.SharesSecret() && req.Secret.IsZero() { // there is no other node
+		req.Secret, err = slurm.NewSecret()
+	}
+	if err != nil {
+		return Job{Request: req}, err
 	}
 	c.Account.Shell = "/bin/sh" // the one that images have
 	return Job{Config: cfg, Request: req, ConfigPath: path, Account: c.Account, Groups: c.Groups, Node: c.Step.Node, Env: c.Step.Env}, nil

@@ -83,6 +83,8 @@ const (
 	MountSet   = "container-mount-set"
 	NoMountSet = "no-container-mount-set"
 
+	Sync = "container-sync"
+
 	Environment = "environment"
 	Annotation  = "container-annotation"
 
@@ -267,6 +269,13 @@ var Table = []Option{
 	{
 		Name: NoMountSet, Negates: MountSet,
 		Usage: "add none of the site's sets",
+	},
+	{
+		Name:  Sync,
+		Usage: "start no task before the containers of all nodes are ready",
+		Doc: "The nodes of the step tell each other over the network, so that a program finds what hooks have started on the " +
+			"others. If one of them fails, all end at once with its name. Each step of a batch script waits for its own nodes. " +
+			"See [jobs.md](jobs.md).",
 	},
 	{
 		Name: Environment, Arg: "NAME|FILE",

@@ -102,6 +102,8 @@ type Request struct {
 	SSH *config.SSH `json:",omitempty"`
 	// Save is where the root file system is saved when the step ends, or nil.
 	Save *Save `json:",omitempty"`
+	// Sync is how to wait for the other nodes of the step, or nil.
+	Sync *config.Sync `json:",omitempty"`
 	// Annotations are for hooks.
 	Annotations map[string]string
 	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
@@ -127,7 +129,7 @@ type Request struct {
 
 // SharesSecret tells whether something that the user wants needs the helpers of
 // the step to speak to each other.
-func (r Request) SharesSecret() bool { return r.SSH != nil }
+func (r Request) SharesSecret() bool { return r.SSH != nil || r.Sync != nil }
 
 // Mount is one mount of the host's files.
 type Mount struct {
@@ -251,7 +253,8 @@ func verbosity(o option.Set) Verbosity {
 // ErrNoImage means that container options were given without an image.
 var ErrNoImage = errors.New("container options are given, but no image")
 
-// Resolve decides what the step needs. All mistakes are reported at once.
+// Resolve decides what the step needs. All mistakes are reported at once; the
+// request that comes with them is good for telling the other nodes of the step.
 func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 	r := Request{
 		Step:           s.ID(),
@@ -277,6 +280,9 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		Glibc:          glibc(c, o),
 		Command:        s.Command,
 	}
+	if o.Flag(option.Sync, false) {
+		r.Sync = &c.Sync
+	}
 	err := errors.Join(
 		r.checkUser(c),
 		r.resolveName(c, o, s),
@@ -298,7 +304,7 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		r.resolveShared(s),
 	)
 	if err != nil {
-		return Request{}, err
+		return r.gated(), err
 	}
 	return r, nil
 }
@@ -680,6 +686,15 @@ func (r *Request) resolvePull(o option.Set) error {
 	return err
 }
 
+// gated is what is left of a request that cannot be fulfilled: enough to tell the
+// other nodes.
+func (r *Request) gated() Request {
+	if len(r.Peers) == 0 {
+		return Request{}
+	}
+	return Request{Step: r.Step, Sync: r.Sync, Secret: r.Secret, Peers: r.Peers, Own: r.Own}
+}
+
 // resolveShared takes over what srun has made for the helpers of the step. Where
 // it is submitted there is nothing yet, and a step of one node has nobody to share
 // a secret with: its helper makes one itself (package job).
@@ -688,14 +703,15 @@ func (r *Request) resolveShared(s slurm.Step) error {
 	if !r.SharesSecret() || s.NodeCount == 0 && !s.StartsSteps() {
 		return nil
 	}
-	var err error
-	if r.Peers, r.Own, err = s.Peers(); err != nil {
+	peers, own, err := s.Peers()
+	if err != nil {
 		return fmt.Errorf("find the nodes of the step: %w", err)
 	}
-	if r.Secret = s.Secret; r.Secret.IsZero() && len(r.Peers) > 1 {
+	if s.Secret.IsZero() && len(peers) > 1 {
 		return fault.WithHint(errors.New("the secret of the step has not come along with it"),
-			"start the step with srun; if that does not help, tell the administrator that Brolga differs between nodes")
+			"start the step with srun, and set variables where srun is called, not with --export; if that does not help, tell the administrator that Brolga differs between nodes")
 	}
+	r.Peers, r.Own, r.Secret = peers, own, s.Secret
 	return nil
 }
 

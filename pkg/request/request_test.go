@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
+	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
@@ -330,5 +331,50 @@ func TestRequestIn(t *testing.T) {
 	}
 	if given[1].Source != "." {
 		t.Error("In changes what others have")
+	}
+}
+
+// TestShared checks what the nodes of a step that speak to each other know of it.
+func TestShared(t *testing.T) {
+	text := func(name string) []wire.Record { return []wire.Record{{Key: "env", Value: name}} }
+	secret := text("BROLGA_STEP_SECRET=" + strings.Repeat("07", 32))
+	list := text("SLURM_STEP_NODELIST=n[1-2]")
+	facts := []wire.Record{{Key: "uid", Value: "1000"}, {Key: "node", Value: "n2"}, {Key: "nodes", Value: "2"}}
+	for _, tt := range []struct {
+		name    string
+		options option.Set
+		records []wire.Record
+		peers   int
+		err     string
+	}{
+		{"not wanted", option.Set{}, slices.Concat(facts, secret, list), 0, ""},
+		{"two nodes", option.Set{option.Sync: "1"}, slices.Concat(facts, secret, list), 2, ""},
+		{"where it is submitted", option.Set{option.Sync: "1"}, facts[:1], 0, ""},
+		{"no secret", option.Set{option.Sync: "1"}, slices.Concat(facts, list), 0, "the secret of the step has not come along with it"},
+		{"no nodes", option.Set{option.Sync: "1"}, slices.Concat(facts, secret), 0, `find the nodes of the step: node n2 is not one of the step's, which are "", as SLURM_STEP_NODELIST says`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			step, _, err := slurm.FromRecords(tt.records)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.options[option.Image] = "ubuntu"
+			r, err := Resolve(config.Default(), tt.options, step)
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("Resolve = %v; want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil || len(r.Peers) != tt.peers || r.Secret.IsZero() != (tt.peers == 0) || (tt.peers > 0 && r.Own != 1) {
+				t.Errorf("Resolve = %v, own %d, %v; want %d nodes", r.Peers, r.Own, err, tt.peers)
+			}
+			// A request that cannot be fulfilled is good for telling the others so.
+			tt.options[option.Mounts] = "relative:relative"
+			bad, err := Resolve(config.Default(), tt.options, step)
+			if err == nil || len(bad.Peers) != tt.peers || (tt.peers > 0 && (bad.Sync == nil || bad.Secret.IsZero() || bad.Own != 1)) || bad.UID != 0 {
+				t.Errorf("Resolve of a mistake = %+v, %v", bad, err)
+			}
+		})
 	}
 }

@@ -163,6 +163,32 @@ teardown() {
 
 none_sleep() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 77[789]' >/dev/null; }
 
+@test "ssh: a server stays as long as one task of its node" {
+	run_ok crun -N1 -n3 --container-image="$ssh_image" --container-ssh --container-verbose bash -c '
+		case $SLURM_PROCID in
+		0) exit ;;
+		1) sleep 0.3 ;;
+		2) sleep 1; ssh localhost "echo still there" ;;
+		esac'
+	expect_line "still there"
+	expect_match 'hook ssh: its process was ready in [0-9.]+ ms'
+	expect_no_leftovers
+}
+
+@test "ssh: a container that runs already gets no servers" {
+	local step
+	as_user rm -f runs ends
+	crun -N1 --container-image="$ssh_image" bash -c 'echo $SLURM_JOB_ID >runs; until [[ -e ends ]]; do sleep 0.1; done' >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
+	retry 20 test -s "$user_home/runs"
+	step=$(<"$user_home/runs").0
+	run crun --jobid="${step%.0}" --overlap --container-name="$step" --container-ssh true
+	as_user touch ends
+	wait "$!"
+	expect_line "brolga: error: --container-ssh: container $step runs already, and has the servers that step $step wanted"
+	((status != 0))
+	as_user rm -f runs ends
+}
+
 @test "ssh: a batch script reaches its own container, and its steps each other's" {
 	as_user tee script >/dev/null <<-SCRIPT
 		#!/bin/bash

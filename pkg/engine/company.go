@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -25,6 +26,7 @@ func (e *Engine) accompany(b *built, plan []wire.Record, first int) ([]hook.Comp
 		if !ok {
 			continue
 		}
+		began := time.Now()
 		step, err := e.step(b, plan, first)
 		if err == nil {
 			var c hook.Company
@@ -37,6 +39,7 @@ func (e *Engine) accompany(b *built, plan []wire.Record, first int) ([]hook.Comp
 		if err != nil {
 			return nil, fmt.Errorf("hook %s: %w", h.Name(), err)
 		}
+		e.say("debug", fmt.Sprintf("hook %s: its process was ready in %s ms", h.Name(), milliseconds(time.Since(began))))
 	}
 	return all, nil
 }

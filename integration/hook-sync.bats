@@ -55,6 +55,28 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 	expect_no_leftovers
 }
 
+@test "sync: the components of a heterogeneous step wait for each other" {
+	freeze n3
+	in_background crun -N1 -n1 -w n1 --container-sync --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started' : \
+		-N2 -n2 -w n2,n3 --container-sync --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started'
+	tasks_wait 2
+	[[ ! -e $user_home/started ]] || fail "these did not wait: $(<"$user_home/started")"
+	thaw
+	background_ends
+	((status == 0)) || fail "$output"
+	(($(sort -u "$user_home/started" | wc -l) == 3))
+	expect_no_leftovers
+}
+
+@test "sync: servers of other nodes are there when the first task calls them" {
+	# shellcheck disable=SC2016 # for the shells of tasks
+	run_ok crun -N4 --container-sync --container-ssh --container-image="$BROLGA_TEST_IMAGE" \
+		bash -c 'for n in 1 2 3 4; do ssh n$n "echo from \$SLURMD_NODENAME" </dev/null & done; wait
+			echo >>started; while (($(wc -l <started) < 4)); do sleep 0.1; done' # a server ends with the tasks
+	for node in n1 n2 n3 n4; do expect_lines 4 "^from $node\$"; done
+	expect_no_leftovers
+}
+
 @test "sync: the variable asks for it, and steps side by side do not disturb each other" {
 	local step
 	for step in 1 2 3; do

@@ -38,12 +38,11 @@ static void add_addresses(struct message *m)
 	slurm_free_node_info_msg(nodes);
 }
 
-/* In srun, when the job has its nodes, of which its steps have some or all. */
-void peers_add(struct message *m)
+/* In srun. nodes are those of the job, of which its steps have some or all; NULL:
+ * not known yet. */
+void peers_add(struct message *m, const char *nodes)
 {
-	const char *list = getenv("SLURM_NODELIST"); /* srun has set it */
-
-	message_add(m, "node_list", list ? list : "");
+	message_add(m, "node_list", nodes ? nodes : "");
 	add_addresses(m);
 }
 

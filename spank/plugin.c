@@ -37,8 +37,8 @@ static struct {
 	bool failed;
 } step = { .socket = -1, .request = -1 };
 
-/* In srun: the nodes of the step have to know each other. */
-static bool wants_peers;
+/* In srun: the nodes of the step have to know each other, and may do so already. */
+static bool wants_peers, knows_peers;
 
 /* The site configuration that plugstack.conf names, or NULL. */
 static const char *config_path;
@@ -130,10 +130,49 @@ __attribute__((noreturn)) static void end_submission(void)
 	_exit(status && atoi(status) > 0 ? atoi(status) : EXIT_FAILURE);
 }
 
+/* Sets a variable NAME=VALUE, with memory of its own. */
+static int set_variable(const char *entry)
+{
+	char *name = strndup(entry, strcspn(entry, "="));
+	int rc = name ? setenv(name, strchr(entry, '=') + 1, 1) : -1;
+
+	free(name);
+	return rc;
+}
+
+/* Has the step told where its nodes are; NULL: where all nodes of the cluster are. */
+static int tell_peers(const char *nodes)
+{
+	static char reply[128 << 10]; /* as long as a variable may be (execve(2)) */
+	const char *at = reply, *key, *value;
+	struct message m = { 0 };
+	size_t length;
+	int rc;
+
+	message_add(&m, "context", "launch");
+	peers_add(&m, nodes);
+	rc = library_launch(&m, reply, sizeof(reply));
+	message_free(&m);
+	if (rc < 0) {
+		report(reply_find(reply, sizeof(reply), "error"),
+		       reply_find(reply, sizeof(reply), "hint"));
+		return -1;
+	}
+	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
+		if (record_is(key, length, "env") && strchr(value, '=') && set_variable(value) < 0)
+			rc = -1;
+	if (rc < 0 || export_keep() < 0) {
+		report("no memory for the environment", NULL);
+		return -1;
+	}
+	return 0;
+}
+
 /* In srun, sbatch and salloc: say no before anything is submitted. */
 static void submit(spank_t sp)
 {
 	static char reply[64 << 10]; /* a whole environment definition file */
+	static int submitted;
 	const char *at = reply, *key, *value;
 	struct message m = { 0 };
 	size_t length;
@@ -163,57 +202,29 @@ static void submit(spank_t sp)
 		report("no memory for the environment", NULL);
 		end_submission();
 	}
-}
-
-/* Sets a variable NAME=VALUE, with memory of its own. */
-static int set_variable(const char *entry)
-{
-	char *name = strndup(entry, strcspn(entry, "="));
-	int rc = name ? setenv(name, strchr(entry, '=') + 1, 1) : -1;
-
-	free(name);
-	return rc;
+	/* srun asks again for each component of a heterogeneous step, whose environments
+	 * it makes before it knows nodes, and calls slurm_spank_local_user_init once. */
+	if (wants_peers && submitted++ && !knows_peers) {
+		knows_peers = true;
+		if (tell_peers(NULL) < 0)
+			end_submission();
+	}
 }
 
 /*
  * slurm_spank_local_user_init - the step has its nodes and is about to start.
  *
  * Process:  srun, once. What it sets reaches the first component of a
- *           heterogeneous step only, before 24.05 at least: the others have to find
- *           nodes by name.
+ *           heterogeneous step only, see submit.
  * Identity: the user.
  * Go:       called, if the nodes have to know each other.
  * Failure:  ends srun, which gives up the step and its own allocation.
  */
 int slurm_spank_local_user_init(spank_t sp, int ac, char **av)
 {
-	static char reply[128 << 10]; /* as long as a variable may be (execve(2)) */
-	const char *at = reply, *key, *value;
-	struct message m = { 0 };
-	size_t length;
-	int rc;
-
 	(void)sp, (void)ac, (void)av;
 
-	if (!wants_peers)
-		return 0;
-	message_add(&m, "context", "launch");
-	peers_add(&m);
-	rc = library_launch(&m, reply, sizeof(reply));
-	message_free(&m);
-	if (rc < 0) {
-		report(reply_find(reply, sizeof(reply), "error"),
-		       reply_find(reply, sizeof(reply), "hint"));
-		return -1;
-	}
-	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
-		if (record_is(key, length, "env") && strchr(value, '=') && set_variable(value) < 0)
-			rc = -1;
-	if (rc < 0 || export_keep() < 0) {
-		report("no memory for the environment", NULL);
-		return -1;
-	}
-	return 0;
+	return wants_peers && !knows_peers ? tell_peers(getenv("SLURM_NODELIST")) : 0;
 }
 
 /* In slurmstepd: start the helper, which works while Slurm starts the tasks. */

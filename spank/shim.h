@@ -79,7 +79,7 @@ void export_restore(spank_t sp);
 
 /* ---- peers.c: the nodes of a step, and what their helpers share ---- */
 
-void peers_add(struct message *m);
+void peers_add(struct message *m, const char *nodes);
 void peers_forget(spank_t sp);
 
 /* ---- account.c: names of the user and the groups ---- */

@@ -288,6 +288,29 @@ static void launch_in_the_dark(void)
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
+/* srun calls once for each component before it has nodes, and once after. */
+static void launch_of_components(void)
+{
+	static node_info_t cluster[] = { { .name = "n1", .node_addr = "10.0.0.1" } };
+
+	fake.cluster = cluster;
+	fake.cluster_size = COUNT(cluster);
+	setenv("SLURM_NODELIST", "n1", 1);
+	start_in(S_CTX_LOCAL);
+	ANSWERS(0, "env=BROLGA_STEP_A=b\0peers=1");
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(library()->launches == 0);
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(library()->launches == 1);
+	CHECK(library_was_told(
+		"context=launch\nnode_list=\nnode_name=n1\nnode_address=10.0.0.1\nend\n"));
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK(slurm_spank_local_user_init(NULL, 0, NULL) == 0);
+	CHECK(library()->launches == 1);
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
 static void launch_without_peers(void)
 {
 	CHECK(LAUNCH("env=BROLGA_PIN=a@b") == 0);
@@ -537,6 +560,8 @@ int main(void)
 		{ "a refusal without reason is an internal error", refusal_without_reason },
 		{ "srun tells the library the nodes of the step", launch_with_peers },
 		{ "a cluster that hides its nodes is no obstacle", launch_in_the_dark },
+		{ "components of a step are told all nodes, before srun has theirs",
+		  launch_of_components },
 		{ "srun asks nobody for nodes that no option needs", launch_without_peers },
 		{ "a launch that is refused ends srun with its reason", refused_launch },
 		{ "tasks do not get what is for helpers", step_with_secret },

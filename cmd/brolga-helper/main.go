@@ -41,6 +41,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/named"
+	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -87,10 +88,12 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 		}
 	}()
 	programs := external.NewRunner()
-	go endWithTasks(programs.Stop)
+	saving := &save.Pending{}
+	defer saving.Abort()
+	go endWithTasks(func() { saving.Abort(); programs.Stop() })
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
 	if err == nil {
 		e.Namespace, err = os.Open("/proc/self/ns/mnt")
 	}

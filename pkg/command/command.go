@@ -53,6 +53,10 @@ type Cmd struct {
 	// Files become descriptors 3, 4 and so on.
 	Files []*os.File
 
+	// Started, if set, is called with the number of the process once it runs. An
+	// error ends it.
+	Started func(pid int) error
+
 	// TidiesUp says that the program ends by SIGTERM and removes first what it
 	// has not finished. It gets that signal, not SIGKILL, when this process dies.
 	TidiesUp bool
@@ -138,7 +142,18 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		if c.Started != nil {
+			err = c.Started(cmd.Process.Pid)
+		}
+		if err != nil {
+			_ = cmd.Cancel()
+			_ = cmd.Wait() // it was killed
+			return err
+		}
+		err = cmd.Wait()
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("run %s: %w", filepath.Base(c.Path), context.Cause(ctx))
 	}

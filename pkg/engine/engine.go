@@ -29,6 +29,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/userns"
 	"github.com/brolga-hpc/brolga/pkg/wire"
@@ -46,6 +47,8 @@ type Engine struct {
 	// first of all, because libcontainer may move any thread, the main one
 	// included, to another.
 	Namespace *os.File
+	// Saving is where it is noted that a container is saved.
+	Saving *save.Pending
 	// Local is set for a container without Slurm.
 	Local *local.Container
 

@@ -104,13 +104,12 @@ func answer(reply *os.File, err error) {
 	}
 }
 
-// save writes the file, as a part of the step: its limits hold.
+// save writes the file, as a part of the step that the process pid is in: its limits
+// hold, and it is killed with it. The helper is not, and removes what is left then.
 func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
 	defer s.target.Close()
-	err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(os.Getpid(), pid) })
-	if err != nil {
-		return fmt.Errorf("save the container: join the step: %w", err)
-	}
+	ctx, done := e.Saving.Begin(ctx)
+	defer done()
 	tree, err := s.tree()
 	if err != nil {
 		return fmt.Errorf("save the container: %w", err)
@@ -119,6 +118,9 @@ func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
 	return s.target.Write(ctx, save.Params{
 		Client: e.Job.Config.Client, ConfigPath: e.Job.ConfigPath, Tree: tree,
 		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser,
+		Join: func(writer int) error {
+			return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(writer, pid) })
+		},
 	})
 }
 

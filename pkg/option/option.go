@@ -230,7 +230,7 @@ var Table = []Option{
 		Usage: "let the containers of the step not log in to each other",
 	},
 	{
-		Name: Save, Arg: "PATH",
+		Name: Save, OnlySlurm: true, Arg: "PATH",
 		Usage: "write the root file system to a squashfs file when the step ends",
 		Doc: "The image with what the step has changed, without what is mounted in it, as a file that `--container-image=PATH` runs. It is " +
 			"written by the first node of the step, when the last task there has ended, and replaces a file of that name in one " +

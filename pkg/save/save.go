@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +64,8 @@ type Params struct {
 	Remapped bool
 	// OnlyAsUser keeps from what the user may not read.
 	OnlyAsUser bool
+	// Join makes the process that writes a part of the step.
+	Join func(pid int) error
 }
 
 // Write writes the file. It appears when it is complete, or not at all. Identity:
@@ -82,10 +86,18 @@ func (t *Target) Write(ctx context.Context, p Params) error {
 		Files:    []*os.File{t.dir, p.Tree},
 		TidiesUp: true,
 	}
+	wait, end, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer wait.Close()
+	defer end.Close() // again, unless it was not started
+	c.Stdin = wait    // it begins when that ends, and so when it has joined
+	c.Started = func(pid int) error { return errors.Join(p.Join(pid), end.Close()) }
 	if !p.OnlyAsUser {
 		c.Ambient = []uintptr{unix.CAP_DAC_READ_SEARCH}
 	}
-	err := image.PassOn(command.Run(ctx, c))
+	err = image.PassOn(command.Run(ctx, c))
 	if err == nil {
 		return nil
 	}
@@ -95,4 +107,36 @@ func (t *Target) Write(ctx context.Context, p Params) error {
 		return err
 	}
 	return fmt.Errorf("save the container to %s: %w", t.path, err)
+}
+
+// Pending is what a process writes that may have to end. The zero value is nothing.
+type Pending struct {
+	mu     sync.Mutex
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Begin notes that something is written, until the function that it returns is
+// called.
+func (p *Pending) Begin(ctx context.Context) (context.Context, func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.done = make(chan struct{})
+	return ctx, func() { p.cancel(); close(p.done) }
+}
+
+// Abort ends what is written, and waits until nothing is left of it, but not for
+// long: a file server may have gone.
+func (p *Pending) Abort() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cancel == nil {
+		return
+	}
+	p.cancel()
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
@@ -49,7 +50,8 @@ func sweepOwn(ctx context.Context, l *layout.Layout, dry bool, tell func(expire.
 				continue
 			}
 		}
-		tell(expire.Removed{What: "converted image", Name: m.Name + "@" + m.Digest, Size: m.Size})
+		name, _, _ := strings.Cut(m.Name, "@sha256:") // files are noted with theirs
+		tell(expire.Removed{What: "converted image", Name: name + "@" + m.Digest, Size: m.Size})
 	}
 	return errors.Join(errs...)
 }

@@ -238,6 +238,10 @@ func (l *runner) run(ctx context.Context) error {
 	if l.request.DryRun {
 		return printSpec(l.conf, l.request)
 	}
+	// In the user namespace nobody can tell the host's root from others.
+	if _, err := allHooks(l.conf); err != nil {
+		return err
+	}
 	img, err := l.open(ctx, source)
 	if err != nil {
 		return err

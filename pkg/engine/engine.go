@@ -298,7 +298,7 @@ func (e *Engine) label(b *bundle.Bundle) {
 // image opens the image of the step.
 func (e *Engine) image(ctx context.Context, user identity.User) (image.Image, error) {
 	if e.Local != nil {
-		return e.Local.Image, nil
+		return e.Local.Open()
 	}
 	return image.Open(ctx, image.Source{
 		Config:     e.Job.Config,

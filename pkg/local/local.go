@@ -41,6 +41,21 @@ type Container struct {
 	Rootless bool
 }
 
+// Open returns the image. A directory is opened again, in the mount namespace of the
+// calling thread: one of another namespace cannot be mounted (mount(2), EINVAL). The
+// path is the user's own, and so is this process.
+func (c *Container) Open() (image.Image, error) {
+	img := c.Image
+	if img.Way != source.Bind {
+		return img, nil
+	}
+	err := img.Close()
+	if err == nil {
+		img.File, err = source.Directory(c.Job.Request.Image.Path)
+	}
+	return img, err
+}
+
 // Write returns an open memory file with the message, for a program to inherit.
 func Write(m Message) (fd int, err error) {
 	text, err := json.Marshal(m)

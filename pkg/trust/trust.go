@@ -110,8 +110,32 @@ func checkOne(path string) (isLink bool, err error) {
 	return isLink, check(path, &st, writable)
 }
 
+// unmapped is the number that files of users have who do not exist in the user
+// namespace (user_namespaces(7); it is the kernel's default).
+const unmapped = 65534
+
+// isRoot tells whether a file is root's. In a user namespace of a user's own, that
+// is of nobody who exists there: who asks there has no privilege, and has looked
+// before, where root was root ("brolga run").
+func isRoot(uid uint32) bool {
+	if uid == 0 {
+		return true
+	}
+	if uid != unmapped {
+		return false
+	}
+	users, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && mapsOne(string(users))
+}
+
+// mapsOne tells whether a map of users has one user, who is not the host's root.
+func mapsOne(users string) bool {
+	fields := strings.Fields(users)
+	return len(fields) == 3 && fields[1] != "0" && fields[2] == "1"
+}
+
 func check(path string, st *unix.Stat_t, writable uint32) error {
-	if st.Uid != 0 || st.Mode&writable != 0 {
+	if !isRoot(st.Uid) || st.Mode&writable != 0 {
 		return fmt.Errorf("%s (owner %d, mode %04o): %w", path, st.Uid, st.Mode&0o7777, ErrTamperable)
 	}
 	return nil

@@ -159,3 +159,18 @@ func TestReadContent(t *testing.T) {
 		}
 	}
 }
+
+func TestMapsOne(t *testing.T) {
+	for users, want := range map[string]bool{
+		"         0       1000          1\n":              true,
+		"      1000       1000          1\n":              true,
+		"         0          0 4294967295\n":              false, // the host's
+		"         0          0          1\n":              false, // root's own
+		"         0       1000          1\n 1 100000 9\n": false, // others exist
+		"": false,
+	} {
+		if got := mapsOne(users); got != want {
+			t.Errorf("mapsOne(%q) = %v; want %v", users, got, want)
+		}
+	}
+}

@@ -192,7 +192,18 @@ func inContainer(pid int, f func() error) error {
 			return err
 		}
 		defer ns.Close()
-		others = append(others, ns)
+		own, err := os.Open("/proc/thread-self/ns/" + kind)
+		if err != nil {
+			return err
+		}
+		same, err := mountns.Same(own, ns)
+		own.Close()
+		if err != nil {
+			return err
+		}
+		if !same { // without root the host's may not be joined
+			others = append(others, ns)
+		}
 	}
 	return mountns.Join(mounts, func() error {
 		for _, ns := range others {

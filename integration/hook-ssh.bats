@@ -266,6 +266,13 @@ none_sleep() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 77[789]' >/dev/null; }
 	expect_match '^ssh +first task +--container-ssh +starts an SSH server'
 }
 
+@test "ssh: tasks start when the servers of all nodes are there, unless the user will not wait" {
+	run_ok crun -N2 --container-image="$ssh_image" --container-ssh --container-verbose true
+	(($(grep -c 'hook ssh: its process was ready' <<<"$output") == 2 && $(grep -c 'hook sync took' <<<"$output") == 2)) || fail "$output"
+	run_ok as_user env BROLGA_CONTAINER_SYNC=0 srun -N2 --container-image="$ssh_image" --container-ssh --container-verbose ssh localhost true
+	refute_match 'hook sync'
+}
+
 @test "ssh: a step that does not ask for it has nothing of it" {
 	run_ok crun --container-image="$BROLGA_TEST_IMAGE" bash -c 'ls /dev/brolga* /usr/bin/ssh 2>&1 || true; env | grep BROLGA_STEP || echo none'
 	(($(grep -c 'No such file' <<<"$output") == 2))

@@ -202,7 +202,7 @@ const loopback = "127.0.0.1"
 func describe(step hook.Step) setup.Setup {
 	r := step.Request
 	s := setup.Setup{
-		Key: r.Secret.Key("ssh"), User: step.User.Name, Nodes: r.Peers, Own: r.Own,
+		Key: r.Secret.Key("ssh"), User: step.User.Name, Nodes: reachedBy(r), Own: r.Own,
 		Site: *r.SSH, Dir: step.Dir, Umask: step.Umask, Limits: slurm.Limits(step.Env),
 	}
 	if len(r.Peers) == 1 {
@@ -210,6 +210,18 @@ func describe(step hook.Step) setup.Setup {
 	}
 	s.SetEnv(environment(step.Env, r))
 	return s
+}
+
+// reachedBy returns the nodes with the addresses that the site wants its nodes to
+// use among each other.
+func reachedBy(r request.Request) []slurm.Node {
+	nodes := slices.Clone(r.Peers)
+	if r.Sync != nil {
+		for i, n := range nodes {
+			nodes[i].Address = r.Sync.AddressOf(n.Name, n.Address)
+		}
+	}
+	return nodes
 }
 
 // environment returns what sessions start with: what a task has, less what belongs

@@ -114,6 +114,10 @@ func TestDescribe(t *testing.T) {
 	if s := describe(hook.Step{Request: r}); s.Nodes[0].Address != "192.0.2.1" || len(s.Nodes) != 2 {
 		t.Errorf("two nodes are described as %+v", s.Nodes)
 	}
+	r.Sync = &config.Sync{Address: "{node}-hsn"}
+	if s := describe(hook.Step{Request: r}); s.Nodes[1].Address != "n2-hsn" || r.Peers[1].Address != "192.0.2.2" {
+		t.Errorf("nodes with another network are described as %+v", s.Nodes)
+	}
 	if strings.Contains(secret.Reveal(), string(s.Key)) {
 		t.Error("the server gets the secret itself")
 	}

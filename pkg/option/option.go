@@ -222,8 +222,8 @@ var Table = []Option{
 		Usage: "let the containers of the step log in to each other",
 		Doc: "`ssh NODE COMMAND`, `scp`, `sftp`, `rsync` and launchers that use ssh work between the nodes of the step, without " +
 			"a password or keys of yours. Commands run in the container of the node, as you, with the environment of a task. " +
-			"Keys and servers are the step's and end with it. Cannot be used with a network of the container's own or " +
-			"`--container-remap-root`. See [ssh.md](ssh.md).",
+			"Keys and servers are the step's and end with it. Tasks start when all servers are there, as with " +
+			"`--container-sync`. Cannot be used with a network of the container's own or `--container-remap-root`. See [ssh.md](ssh.md).",
 	},
 	{
 		Name: NoSSH, OnlySlurm: true, Negates: SSH,

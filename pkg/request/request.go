@@ -280,7 +280,8 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 		Glibc:          glibc(c, o),
 		Command:        s.Command,
 	}
-	if o.Flag(option.Sync, false) {
+	// Who logs in to another node expects it to be there.
+	if o.Flag(option.Sync, o.Flag(option.SSH, false)) {
 		r.Sync = &c.Sync
 	}
 	err := errors.Join(

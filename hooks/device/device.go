@@ -57,6 +57,13 @@ type Hook struct {
 // another, in which it plays drivers.
 var hostRoot = "/"
 
+func (h Hook) host() string {
+	if h.Root == "" {
+		return hostRoot
+	}
+	return h.Root
+}
+
 // Name implements hook.Hook.
 func (Hook) Name() string { return "device" }
 
@@ -91,10 +98,11 @@ func (Hook) Edit(spec *specs.Spec, r request.Request) error {
 func (Hook) Runtime(*specs.State) error { return nil }
 
 // Inputs implements hook.Rememberer.
-func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
+func (h Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(r.Accelerators) // plain data
 	capabilities, _ := slurm.Getenv(spec.Process.Env, config.NVIDIACapabilities)
-	return []string{string(text), capabilities}
+	shown, all := besides(r, h.host())
+	return []string{string(text), capabilities, fmt.Sprint(shown, all)}
 }
 
 // askLimit is how long brolga-cdi may take. It takes milliseconds, unless a file
@@ -103,12 +111,9 @@ const askLimit = 30 * time.Second
 
 // Inspect finds the devices.
 func (h Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Found, error) {
-	p := plan{Accelerators: *r.Accelerators, root: h.Root, env: spec.Process.Env}
-	if p.root == "" {
-		p.root = hostRoot
-	}
+	p := plan{Accelerators: *r.Accelerators, root: h.host(), env: spec.Process.Env}
 	p.look(specifications(p.CDI.Directories)...)
-	answer, err := h.ask(p.Accelerators)
+	answer, err := h.ask(query(p.Accelerators))
 	if err == nil {
 		err = p.addAnswer(answer)
 	}
@@ -123,14 +128,14 @@ func (h Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (h
 	if byDriver {
 		p.found.Sources = nil // the kernel's files do not tell when they change
 	}
-	p.found.Numbers = numbers(p.Accelerators, answer.Kind)
+	p.found.Numbers = numbers(r, answer.Kind, p.root)
 	return p.found, nil
 }
 
-// ask asks for what the user names and, where GPUs are Slurm's, for those. A GPU of
+// query is for what the user names and, where GPUs are Slurm's, for those. A GPU of
 // NVIDIA may be called by UUID or by index ("nvidia-ctk cdi generate
 // --device-name-strategy"), others are called by index.
-func (h Hook) ask(a request.Accelerators) (device.Answer, error) {
+func query(a request.Accelerators) device.Query {
 	q := device.Query{Directories: a.CDI.Directories, Names: a.Names, Kinds: a.GPU.Kinds}
 	for _, gpu := range a.GPUs.List {
 		names := []string{fmt.Sprint(gpu.Index)}
@@ -142,6 +147,11 @@ func (h Hook) ask(a request.Accelerators) (device.Answer, error) {
 		}
 		q.GPUs = append(q.GPUs, names)
 	}
+	return q
+}
+
+// ask asks for it, unless there is nothing that could answer.
+func (h Hook) ask(q device.Query) (device.Answer, error) {
 	if len(q.Names) == 0 && len(specifications(q.Directories)) == len(q.Directories) {
 		return device.Answer{}, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
@@ -245,6 +246,14 @@ func TestInspectCDI(t *testing.T) {
 	}
 }
 
+// TestQuery checks by which names GPUs of Slurm's are looked for.
+func TestQuery(t *testing.T) {
+	got := query(request.Accelerators{GPUs: slurm.GPUs{List: []slurm.GPU{{Index: 1}, {Index: 2, ID: "GPU-x"}, {Index: 7, ID: "MIG-y"}}}})
+	if want := [][]string{{"1"}, {"GPU-x", "2"}, {"MIG-y"}}; !reflect.DeepEqual(got.GPUs, want) {
+		t.Errorf("query for %q; want %q", got.GPUs, want)
+	}
+}
+
 // TestRemembered checks what is asked for again: nothing, until a file changes.
 func TestRemembered(t *testing.T) {
 	host := newTree(t)
@@ -354,27 +363,43 @@ func TestNumbers(t *testing.T) {
 	local := []slurm.GPUNumbers{{Variable: "V", Local: true}}
 	node := []slurm.GPUNumbers{{Variable: "V"}}
 	list := []slurm.GPU{{Index: 1}, {Index: 3, Position: 1}}
+	host := newTree(t)
+	for _, name := range []string{"nvidia0", "nvidia1", "nvidia2", "nvidiactl", "dri/renderD128"} {
+		host.write("/dev/"+name, "")
+	}
 	for _, tt := range []struct {
 		name  string
 		gpus  slurm.GPUs
 		names []string
 		want  map[int]int
+		shows string // a pattern of the site's, or "user" and a path of the user's
 	}{
-		{"the node's", slurm.GPUs{List: list, Numbers: node}, nil, map[int]int{1: 0, 3: 1}},
-		{"the step's", slurm.GPUs{List: list, Numbers: local}, nil, map[int]int{0: 0, 1: 1}},
-		{"the user wants the second", slurm.GPUs{List: list[1:], Numbers: node}, nil, map[int]int{3: 0}},
-		{"the user wants the step's second", slurm.GPUs{List: list[1:], Numbers: local}, nil, map[int]int{1: 0}},
-		{"the user names another, too", slurm.GPUs{List: list, Numbers: node}, []string{"k/g=2", "k/other=0"}, map[int]int{1: 0, 3: 2}},
-		{"the user names one of them, too", slurm.GPUs{List: list, Numbers: node}, []string{"k/g=3"}, map[int]int{1: 0, 3: 1}},
-		{"the user names all", slurm.GPUs{List: list, Numbers: node}, []string{"k/g=all"}, nil},
-		{"names", slurm.GPUs{List: list}, nil, nil},
+		{name: "the node's", gpus: slurm.GPUs{List: list, Numbers: node}, want: map[int]int{1: 0, 3: 1}},
+		{name: "the step's", gpus: slurm.GPUs{List: list, Numbers: local}, want: map[int]int{0: 0, 1: 1}},
+		{name: "the user wants the second", gpus: slurm.GPUs{List: list[1:], Numbers: node}, want: map[int]int{3: 0}},
+		{name: "the user wants the step's second", gpus: slurm.GPUs{List: list[1:], Numbers: local}, want: map[int]int{1: 0}},
+		{name: "the user names another, too", gpus: slurm.GPUs{List: list, Numbers: node}, names: []string{"k/g=2", "k/other=0"}, want: map[int]int{1: 0, 3: 2}},
+		{name: "the user names one of them, too", gpus: slurm.GPUs{List: list, Numbers: node}, names: []string{"k/g=3"}, want: map[int]int{1: 0, 3: 1}},
+		{name: "the user names all", gpus: slurm.GPUs{List: list, Numbers: node}, names: []string{"k/g=all"}},
+		{name: "the user names all, the step's own are open", gpus: slurm.GPUs{List: list, Numbers: local}, names: []string{"k/g=all"}, want: map[int]int{0: 0, 1: 1}},
+		{name: "the site shows others, too", gpus: slurm.GPUs{List: list, Numbers: node}, shows: "/dev/nvidia*", want: map[int]int{1: 1, 3: 3}},
+		{name: "the site shows all", gpus: slurm.GPUs{List: list, Numbers: node}, shows: "/dev/dri"},
+		{name: "the user shows another, too", gpus: slurm.GPUs{List: list, Numbers: node}, shows: "user /dev/nvidia0", want: map[int]int{1: 1, 3: 2}},
+		{name: "the user shows all", gpus: slurm.GPUs{List: list, Numbers: node}, shows: "user /dev/dri/"},
+		{name: "names", gpus: slurm.GPUs{List: list}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var want []hook.Numbers
 			if tt.want != nil {
 				want = []hook.Numbers{{Variable: "V", New: tt.want}}
 			}
-			if got := numbers(request.Accelerators{GPUs: tt.gpus, Names: tt.names}, "k/g"); !reflect.DeepEqual(got, want) {
+			r := request.Request{Accelerators: &request.Accelerators{GPUs: tt.gpus, Names: tt.names}}
+			if path, ok := strings.CutPrefix(tt.shows, "user "); ok {
+				r.Mounts = []request.Mount{{Mount: option.Mount{Source: path}}}
+			} else if tt.shows != "" {
+				r.Devices = []string{tt.shows}
+			}
+			if got := numbers(r, "k/g", host.dir); !reflect.DeepEqual(got, want) {
 				t.Errorf("numbers = %+v; want %+v", got, want)
 			}
 		})

@@ -238,9 +238,13 @@ spank_err_t spank_job_control_unsetenv(spank_t spank, const char *name)
 
 spank_err_t spank_getenv(spank_t spank, const char *name, char *buffer, int size)
 {
+	const char *set = fake_variable(name);
 	size_t length = strlen(name);
 
 	(void)spank;
+	if (set)
+		return snprintf(buffer, (size_t)size, "%s", set) < size ? ESPANK_SUCCESS
+									: ESPANK_NOSPACE;
 	for (char **entry = fake.env; *entry; entry++) {
 		if (strncmp(*entry, name, length) != 0 || (*entry)[length] != '=')
 			continue;

@@ -420,6 +420,17 @@ static void default_workdir(void)
 	CHECK_TEXT(outcome->cwd, "/");
 }
 
+static void numbers_become_others(void)
+{
+	join(&(struct scenario){
+		.answer = ready,
+		.plan = BYTES("set=PATH=3,GPU-x,5,4\0renumber=PATH=5:0,3:1\0renumber=NONE=1:2\0"),
+		.descriptors = true,
+		.uid = NOBODY });
+	CHECK(outcome->rc == 0);
+	CHECK_TEXT(outcome->path, "1,GPU-x,0");
+}
+
 static void launcher_not_possible(void)
 {
 	join(&(struct scenario){ .answer = ready,
@@ -691,6 +702,7 @@ int main(void)
 		{ "root's task has no privilege either", root_joins },
 		{ "the task that reports repeats the helper's messages", reporter_speaks },
 		{ "a plan without workdir starts in /", default_workdir },
+		{ "numbers in a task's list become others", numbers_become_others },
 		{ "a launcher is executed in front of the command", launcher_first },
 		{ "a launcher that cannot be had is an error", launcher_not_possible },
 		{ "signals do not disturb the wait", interrupted },

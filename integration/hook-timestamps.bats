@@ -45,7 +45,7 @@ libraries = ['libmpich.so.12']"
 name = 'mpich'
 libraries = ['libmpich.so.12']"
 	run_ok crun "${in_image[@]}" --container-mpi --container-verbose true
-	expect_match '^brolga: container ready in [0-9.]+ ms: thread [0-9.]+ ms, image [0-9.]+ ms, bundle [0-9.]+ ms \(mpi [0-9.]+ ms, mounts [0-9.]+ ms\), container [0-9.]+ ms$'
+	expect_match '^brolga: container ready in [0-9.]+ ms: thread [0-9.]+ ms, image [0-9.]+ ms, bundle [0-9.]+ ms \(mpi [0-9.]+ ms, mounts [0-9.]+ ms\), container [0-9.]+ ms; [0-9.]+ ms of processor time$'
 	[[ ! -e $times ]]
 }
 

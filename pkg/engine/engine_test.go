@@ -114,7 +114,7 @@ func TestLaps(t *testing.T) {
 	l.add("second")
 	got := l.records(began)
 	if len(got) != 1 || got[0].Key != "debug" || !strings.HasPrefix(got[0].Value, "container ready in 1") ||
-		!strings.Contains(got[0].Value, ": first 1") || !strings.Contains(got[0].Value, " ms, second ") || !strings.HasSuffix(got[0].Value, " ms (mpi 2.5 ms)") {
+		!strings.Contains(got[0].Value, ": first 1") || !strings.Contains(got[0].Value, " ms, second ") || !strings.Contains(got[0].Value, " ms (mpi 2.5 ms); ") || !strings.HasSuffix(got[0].Value, " ms of processor time") {
 		t.Errorf("records = %q", got)
 	}
 }

@@ -56,8 +56,19 @@ func (l *laps) records(began time.Time) []wire.Record {
 		}
 		text, hooks = append(text, took), nil
 	}
-	line := fmt.Sprintf("container ready in %s ms: %s", milliseconds(time.Since(began)), strings.Join(text, ", "))
+	line := fmt.Sprintf("container ready in %s ms: %s; %s ms of processor time",
+		milliseconds(time.Since(began)), strings.Join(text, ", "), milliseconds(processorTime()))
 	return []wire.Record{{Key: "debug", Value: line}}
+}
+
+// processorTime returns what this process has used. It tells more than a clock where a
+// node has other work.
+func processorTime() time.Duration {
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Microseconds())/1e3) }

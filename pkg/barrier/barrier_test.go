@@ -5,7 +5,9 @@ package barrier
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +19,11 @@ import (
 // step makes the nodes of one step, each with an address of its own.
 func step(t testing.TB, size, fanout int, timeout time.Duration) []Config {
 	t.Helper()
-	key := []byte(fmt.Sprintf("%-32.32s", t.Name()))
+	return nodesOf(t.Name(), size, fanout, timeout)
+}
+
+func nodesOf(name string, size, fanout int, timeout time.Duration) []Config {
+	key := fmt.Appendf(nil, "%-32.32s", name)
 	var nodes []slurm.Node
 	for i := range size {
 		nodes = append(nodes, slurm.Node{Name: fmt.Sprintf("n%d", i), Address: fmt.Sprintf("127.77.%d.%d", i/250, i%250+1)})
@@ -55,9 +61,8 @@ func result(t testing.TB, b *Barrier) error {
 	select {
 	case <-b.Done():
 		return b.Err()
-	case <-time.After(60 * time.Second):
-		t.Fatalf("node %d waits forever", b.config.Own)
-		return nil
+	case <-time.After(50 * time.Second):
+		return fmt.Errorf("node %d waits forever", b.config.Own)
 	}
 }
 
@@ -154,19 +159,26 @@ func TestFailureOfOne(t *testing.T) {
 }
 
 // TestFailureBeforeOthersStart checks that a failure is kept for nodes that start
-// later.
+// later, although each node is gone when it may go.
 func TestFailureBeforeOthersStart(t *testing.T) {
 	configs := step(t, 4, 2, time.Minute)
-	all := map[int]*Barrier{}
+	var wg sync.WaitGroup
 	for _, i := range []int{1, 3, 0, 2} {
-		all[i] = Join(configs[i])
-		defer all[i].Close()
+		m := Join(configs[i])
 		if i == 1 {
-			all[i].Fail("broken", "")
+			m.Fail("broken", "")
 		}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer m.Close()
+			if err := result(t, m); err == nil || err.Error() != "n1: broken" {
+				t.Errorf("node %d: %v", i, err)
+			}
+		}()
 		time.Sleep(30 * time.Millisecond)
 	}
-	expectAll(t, all, "n1: broken")
+	wg.Wait()
 }
 
 func TestSilentNodes(t *testing.T) {
@@ -251,27 +263,76 @@ func TestNodeDies(t *testing.T) {
 	}
 }
 
-// TestManyProcesses is a simulation by hand: BARRIER_NODES=1024 go test -run Simulate -v
+// BenchmarkBarrier is the time from nothing to "all are ready", with all nodes in
+// this process.
 func BenchmarkBarrier(b *testing.B) {
 	for _, size := range []int{4, 64, 1024} {
-		b.Run(fmt.Sprintf("%d nodes", size), func(b *testing.B) {
-			for range b.N {
+		b.Run(fmt.Sprintf("%d-nodes", size), func(b *testing.B) {
+			configs := step(b, size, 16, time.Minute)
+			for b.Loop() {
 				var wg sync.WaitGroup
-				for _, c := range step(b, size, 16, time.Minute) {
+				for _, c := range configs {
 					wg.Add(1)
 					go func() {
 						defer wg.Done()
-						m := Join(c)
-						m.Ready()
-						<-m.Done()
-						if m.Err() != nil {
-							b.Error(m.Err())
+						if err := takePart(c); err != nil {
+							b.Error(err)
 						}
-						m.Close()
 					}()
 				}
 				wg.Wait()
 			}
 		})
+	}
+}
+
+func takePart(c Config) error {
+	m := Join(c)
+	defer m.Close()
+	m.Ready()
+	<-m.Done()
+	return m.Err()
+}
+
+// BenchmarkProcesses is the same with a process for each node, their start included.
+func BenchmarkProcesses(b *testing.B) {
+	for _, size := range []int{4, 64, 1024} {
+		b.Run(fmt.Sprintf("%d-nodes", size), func(b *testing.B) {
+			for b.Loop() {
+				var wg sync.WaitGroup
+				for i := range size {
+					wg.Add(1)
+					go func() {
+						defer wg.Done()
+						p, err := os.StartProcess("/proc/self/exe", []string{"member", strconv.Itoa(i), strconv.Itoa(size)}, &os.ProcAttr{Files: []*os.File{nil, nil, os.Stderr}})
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						if state, err := p.Wait(); err != nil || !state.Success() {
+							b.Errorf("node %d: %v, %v", i, state, err)
+						}
+					}()
+				}
+				wg.Wait()
+			}
+		})
+	}
+}
+
+// TestMain makes the test's program one node for BenchmarkProcesses.
+func TestMain(m *testing.M) {
+	if os.Args[0] != "member" {
+		os.Exit(m.Run())
+	}
+	own, err1 := strconv.Atoi(os.Args[1])
+	size, err2 := strconv.Atoi(os.Args[2])
+	err := errors.Join(err1, err2)
+	if err == nil {
+		err = takePart(nodesOf("processes", size, 16, time.Minute)[own])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }

@@ -5,6 +5,7 @@ package barrier
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -149,6 +150,35 @@ func handshake(caller, listener identity, number int) error {
 		return err
 	}
 	return <-errs
+}
+
+// TestBadProof checks that who proves nothing is sent away before anything more is
+// read.
+func TestBadProof(t *testing.T) {
+	id := newIdentity(step(t, 2, 2, time.Minute)[0])
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := id.answer(b)
+		done <- err
+	}()
+	answer := make([]byte, nonceSize+macSize)
+	_, err1 := a.Write(append([]byte(magic), make([]byte, nonceSize)...))
+	_, err2 := io.ReadFull(a, answer)
+	_, err3 := a.Write(append([]byte{0, 0, 0, 1}, answer[nonceSize:]...))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("the caller is let in")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("more is read from the caller")
+	}
 }
 
 // recorder keeps what is written to a connection, and may change it.

@@ -115,8 +115,9 @@ listed() { unsquashfs -lln "$user_home/saved/$1" | awk '{print $1, $2, $NF}'; }
 	prepare
 	mount -t tmpfs -o "size=1m,uid=$(id -u "$BROLGA_TEST_USER")" tmpfs "$user_home/saved"
 	as_user sh -c 'echo old >saved/x.sqsh'
-	run crun "${in_image[@]}" --container-save=saved/x.sqsh sh -c 'head -c 4M /dev/urandom >/data/bulk'
+	run crun "${in_image[@]}" --container-save=saved/x.sqsh sh -c 'head -c 4000000 /dev/urandom >/data/bulk && echo made'
 	((status == 1)) || fail "$status $output"
+	expect_line made
 	expect_line "brolga: error: save the container to $user_home/saved/x.sqsh: no space left on device"
 	[[ $(saved) == x.sqsh && $(<"$user_home/saved/x.sqsh") == old ]]
 	expect_no_leftovers

@@ -94,8 +94,8 @@ load run
 }
 
 @test "run: what needs a job is refused by name, all of it at once" {
-	run -125 brun --inherit --container-name=x --ssh "$BROLGA_TEST_IMAGE" true
-	expect_one_error "--container-inherit means nothing without Slurm; --container-name means nothing without Slurm; --container-ssh means nothing without Slurm"
+	run -125 brun --inherit --container-name=x --ssh --sync --save=x.sqsh "$BROLGA_TEST_IMAGE" true
+	expect_one_error "$(printf "; --container-%s means nothing without Slurm" inherit name ssh sync save | cut -c3-)"
 	expect_line "brolga: hint: leave it out, or use srun"
 }
 

@@ -272,7 +272,7 @@ var Table = []Option{
 		Usage: "add none of the site's sets",
 	},
 	{
-		Name:  Sync,
+		Name: Sync, OnlySlurm: true,
 		Usage: "start no task before the containers of all nodes are ready",
 		Doc: "The nodes of the step tell each other over the network, so that a program finds what hooks have started on the " +
 			"others. If one of them fails, all end at once with its name. Each step of a batch script waits for its own nodes. " +

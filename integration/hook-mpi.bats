@@ -274,20 +274,23 @@ verdict() {
 	offer_host major
 	decides old new
 	decides old known
-	ln -sf "$BATS_FILE_TMPDIR"/same/libmpich*.so.12 "$host"
-	decides same new
-	decides same known
-	touch "$host/../same/libmpich.so.12"
-	decides same new
+	cd "$BATS_FILE_TMPDIR"
+	mkdir -p copy
+	cp -a /usr/lib/x86_64-linux-gnu/libmpich{,fort,cxx}.so.12* copy
+	ln -sf "$PWD"/copy/libmpich*.so.12 "$host"
+	decides copy new
+	decides copy known
+	touch copy/libmpich.so.12
+	decides copy new
 	offer_host strict
 	run_fails crun -w n1 --mpi=pmi2 "$from" --container-mpi=host true
 	expect_match 'the site wants them to be the same'
 	offer_host major
-	decides same known
+	decides copy known
 	in_image same
-	decides same new
+	decides copy new
 	chmod o+w "$BROLGA_CLUSTER_DIR"/run/found/*
-	decides same new
+	decides copy new
 	expect_no_leftovers
 }
 

@@ -69,20 +69,20 @@ move_tag() {
 }
 
 @test "platform: an image of another one, in a registry or an archive, runs only if it is asked for" {
-	local alien=$BATS_TEST_TMPDIR/alien.tar
+	local alien=$BATS_TEST_TMPDIR/alien.tar foreign
 	new_image
-	ref=$(mkimage --arch arm64 --env PATH=/bin option-pull/alien:1 "$image")
-	as_user brolga rmi "$ref" >/dev/null 2>&1 || true # of an earlier run
-	refused "pull $ref: no image for this platform, linux/amd64; there is linux/arm64" --container-image="$ref"
+	foreign=$(mkimage --arch arm64 --env PATH=/bin option-pull/alien:1 "$image")
+	as_user brolga rmi "$foreign" >/dev/null 2>&1 || true # of an earlier run
+	refused "pull $foreign: no image for this platform, linux/amd64; there is linux/arm64" --container-image="$foreign"
 	mkimage --arch arm64 --env PATH=/bin --to "oci-archive:$alien:x" alien:1 "$image" >/dev/null
 	install -m 0644 -o "$BROLGA_TEST_USER" "$alien" "$user_home/alien.tar"
 	refused "load oci-archive:$user_home/alien.tar: no image for this platform, linux/amd64; there is linux/arm64" \
 		--container-image="oci-archive:$user_home/alien.tar"
 	# The programs in it are of this machine.
-	run_ok crun --container-image="$ref" --container-platform=arm64 sh -c 'echo ran'
+	run_ok crun --container-image="$foreign" --container-platform=arm64 sh -c 'echo ran'
 	expect_line ran
 	# It is in the cache now, and in the store.
-	refused "image $ref: no image for this platform, linux/amd64; there is linux/arm64" --container-image="$ref"
+	refused "image $foreign: no image for this platform, linux/amd64; there is linux/arm64" --container-image="$foreign"
 	rm -f "$user_home/alien.tar"
 }
 

@@ -129,3 +129,18 @@ no_server() { ! server >/dev/null; }
 	background_ends
 	expect_clean
 }
+
+@test "cgroup: a hook at poststop runs when the step is gone, and leaves nothing" {
+	local dir=$BROLGA_CLUSTER_DIR/hooks
+	mkdir "$dir"
+	# Waited for by slurmstepd, so what it finds is what the epilog finds.
+	printf '#!/bin/bash\npgrep -x sleep -u %s >"${0%%/*}/ended"; true\n' "$BROLGA_TEST_USER" >"$dir/program"
+	chmod 0755 "$dir/program"
+	jq -n --arg path "$dir/program" '{version: "1.0.0", hook: {path: $path}, when: {always: true}, stages: ["poststop"]}' >"$dir/hook.json"
+	sed -i "s|^hooks.directories = .*|hooks.directories = [\"$dir\"]|" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	run_ok crun -w n1 --container-image="$BROLGA_TEST_IMAGE" bash -c 'sleep 600 & true'
+	retry 10 test -e "$dir/ended"
+	[[ ! -s $dir/ended ]] || fail "still runs: $(cat "$dir/ended")"
+	rm -r "$dir"
+	expect_clean
+}

@@ -12,13 +12,13 @@ teardown() {
 	rm -rf "$BROLGA_CLUSTER_DIR/hooks"
 }
 
-# hook SCRIPT: all steps run it at createContainer.
+# hook SCRIPT [STAGE]: all steps run it at createContainer, or another stage.
 hook() {
 	dir=$BROLGA_CLUSTER_DIR/hooks
 	mkdir "$dir"
 	printf '#!/bin/bash\n%s\n' "$1" >"$dir/program"
 	chmod 0755 "$dir/program"
-	jq -n --arg path "$dir/program" '{version: "1.0.0", hook: {path: $path}, when: {always: true}, stages: ["createContainer"]}' >"$dir/hook.json"
+	jq -n --arg path "$dir/program" --arg stage "${2:-createContainer}" '{version: "1.0.0", hook: {path: $path}, when: {always: true}, stages: [$stage]}' >"$dir/hook.json"
 	site_config "hooks.directories = [\"$dir\"]"
 }
 
@@ -39,3 +39,17 @@ hook() {
 	expect_no_leftovers
 	nodes_idle
 }
+
+@test "external hook: at poststop it runs once, whichever container the tasks had" {
+	hook 'jq -r .id >>"${0%/*}/ended"' poststop
+	run_ok crun -N2 -n4 --container-image="$BROLGA_TEST_IMAGE" true
+	retry 10 ended_twice || fail "$(cat "$dir/ended")"
+	run_ok crun -w n1 --container-image="$BROLGA_TEST_IMAGE" true
+	retry 10 test -s "$dir/ended"
+	sleep 0.5
+	(($(wc -l <"$dir/ended") == 3)) || fail "$(cat "$dir/ended")"
+	expect_no_leftovers
+	nodes_idle
+}
+
+ended_twice() { [[ -e $dir/ended ]] && (($(wc -l <"$dir/ended") == 2)); }

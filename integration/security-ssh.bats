@@ -166,7 +166,10 @@ stranger() {
 		done
 		case $victim in
 		scancel) as_user scancel --quiet --user "$BROLGA_TEST_USER" ;;
-		slurmstepd) steps | xargs kill -KILL ;;
+		slurmstepd)
+			steps | xargs kill -KILL
+			as_user scancel --quiet --user "$BROLGA_TEST_USER"
+			;;
 		server)
 			servers | xargs kill -KILL
 			go_on

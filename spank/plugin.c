@@ -193,12 +193,12 @@ static void submit(spank_t sp)
 		end_submission();
 	}
 	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
-		if (record_is(key, length, "env"))
-			putenv((char *)value); /* reply is static: it stays valid */
+		if (record_is(key, length, "env") && strchr(value, '=') && set_variable(value) < 0)
+			rc = -1;
 		else if (record_is(key, length, "job"))
 			export_to_job(sp, value);
 	wants_peers = reply_find(reply, sizeof(reply), "peers") != NULL;
-	if (export_keep() < 0) {
+	if (rc < 0 || export_keep() < 0) {
 		report("no memory for the environment", NULL);
 		end_submission();
 	}

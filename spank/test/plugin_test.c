@@ -311,6 +311,19 @@ static void launch_of_components(void)
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
+static void components_add_up(void)
+{
+	start_in(S_CTX_LOCAL);
+	CHECK(fake_give("container-image", "ubuntu") == 0);
+	ANSWERS(0, "env=BROLGA_FIRST=a");
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	ANSWERS(0, "env=BROLGA_OTHER=b");
+	CHECK(slurm_spank_init_post_opt(NULL, 0, NULL) == 0);
+	CHECK_TEXT(getenv("BROLGA_FIRST"), "a");
+	CHECK_TEXT(getenv("BROLGA_OTHER"), "b");
+	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
+}
+
 static void launch_without_peers(void)
 {
 	CHECK(LAUNCH("env=BROLGA_PIN=a@b") == 0);
@@ -562,6 +575,7 @@ int main(void)
 		{ "a cluster that hides its nodes is no obstacle", launch_in_the_dark },
 		{ "components of a step are told all nodes, before srun has theirs",
 		  launch_of_components },
+		{ "what one component sets stays when another is asked for", components_add_up },
 		{ "srun asks nobody for nodes that no option needs", launch_without_peers },
 		{ "a launch that is refused ends srun with its reason", refused_launch },
 		{ "tasks do not get what is for helpers", step_with_secret },

@@ -29,20 +29,20 @@ HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
 
 .PHONY: all
-all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-launch $(BUILD)/brolga-ssh $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
+all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-seccomp $(BUILD)/brolga-launch $(BUILD)/brolga-ssh $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
 
 # The go command knows best what is out of date.
 .PHONY: FORCE
 $(BUILD)/brolga $(BUILD)/brolga-cdi $(BUILD)/brolga-ssh: $(BUILD)/%: FORCE | $(BUILD)
 	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/$*
 # Static: starts faster, and root loads no name service or other library.
-$(BUILD)/brolga-helper: FORCE | $(BUILD)
-	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags -static) -tags osusergo,netgo -o $@ ./cmd/brolga-helper
+$(BUILD)/brolga-helper $(BUILD)/brolga-seccomp: $(BUILD)/%: FORCE | $(BUILD)
+	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags -static) -tags osusergo,netgo -o $@ ./cmd/$*
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
 # Static: it runs on the files of any image.
-$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(addprefix spank/,answer.c remap.c wire.c shim.h) $(BUILD)/flags
+$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(addprefix spank/,answer.c filter.c remap.c wire.c shim.h) $(BUILD)/flags
 	$(CC) -D_GNU_SOURCE $(CFLAGS) $(CWARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -static -s -o $@ $(filter %.c,$^)
 
 $(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h cmd/brolga-launch/*.h) spank/plugin.map $(BUILD)/flags
@@ -60,6 +60,7 @@ install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga $(DESTDIR)$(PREFIX)/bin/brolga
 	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
 	install -D -m 0755 $(BUILD)/brolga-cdi $(DESTDIR)$(dir $(HELPER))brolga-cdi
+	install -D -m 0755 $(BUILD)/brolga-seccomp $(DESTDIR)$(dir $(HELPER))brolga-seccomp
 	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(dir $(HELPER))brolga-launch
 	install -D -m 0755 $(BUILD)/brolga-ssh $(DESTDIR)$(dir $(HELPER))brolga-ssh
 	install -d -m 0755 $(DESTDIR)$(dir $(HELPER))bundle

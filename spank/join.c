@@ -154,6 +154,7 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 {
 	struct stat status;
 	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
+	const char *filter = NULL;
 	bool stays = false; /* the launcher does, and needs the helper */
 	size_t length;
 
@@ -170,6 +171,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 			workdir = value;
 		else if (record_is(key, length, "launch"))
 			launcher = value;
+		else if (record_is(key, length, "seccomp"))
+			filter = value;
 		else if (record_is(key, length, "fork") || record_is(key, length, "save"))
 			stays = true;
 		else
@@ -177,13 +180,14 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	}
 	if (at != end)
 		return fail(error, "internal error: the helper's plan is malformed");
-	/* The mapping is left to execve(2): workdir points into it. */
+	/* The mapping is left to execve(2): the values point into it. */
 	if (chdir(workdir) < 0)
 		return fail_errno(error, "enter working directory %s", workdir);
 	if (launcher &&
 	    launch_by(sp, launcher, answer->fds[ANSWER_PLAN], stays ? socket : -1, stepd_name) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
-	return 0;
+	/* Last: what it forbids is no longer needed, except by Slurm's own execve(2). */
+	return filter ? filter_install(filter, error) : 0;
 }
 
 /* Joins the namespaces that the answer names; tells whether one is of users. */

@@ -135,6 +135,10 @@ int join_prepare(struct join_error *error);
 int prolog_run(spank_t sp, struct join_error *error);
 int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
 
+/* ---- filter.c: the site's seccomp profile ---- */
+
+int filter_install(const char *filter, struct join_error *error);
+
 /* ---- answer.c: what the helper says to a task ---- */
 
 __attribute__((format(printf, 2, 3))) int fail(struct join_error *error, const char *format, ...);

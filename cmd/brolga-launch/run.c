@@ -410,6 +410,7 @@ void run_container(char **argv)
 	struct run run = read_arguments(argv);
 	int argc = 0, socket = start_helper(&run);
 	struct plan plan, again;
+	const char *filter;
 	char **command;
 
 	close(run.message);
@@ -427,7 +428,11 @@ void run_container(char **argv)
 		keeper_start(answer.fds[ANSWER_MOUNT]);
 	if (enter(&run, &answer, &error) < 0 || follow(plan, &error) < 0)
 		fail_run(&error);
+	again = plan;
+	filter = plan_next(&again, "seccomp");
 	if (plan_next(&plan, "fork"))
 		enter_processes(socket);
+	if (filter && filter_install(filter, &error) < 0)
+		fail_run(&error);
 	execute(command);
 }

@@ -53,6 +53,11 @@ func start(helper *setup.Conn) (*server.Server, []net.Listener, error) {
 	}
 	unix.Umask(given.Umask)
 	limit(given.Limits)
+	if given.Filter != nil {
+		if err := given.Filter.Install(); err != nil {
+			return nil, nil, err
+		}
+	}
 	r := realm.Realm{Key: given.Key, User: given.User, First: given.Site.Ports.First, Last: given.Site.Ports.Last}
 	for _, n := range given.Nodes {
 		r.Nodes = append(r.Nodes, realm.Node{Name: n.Name, Address: n.Address})

@@ -204,6 +204,7 @@ func describe(step hook.Step) setup.Setup {
 	s := setup.Setup{
 		Key: r.Secret.Key("ssh"), User: step.User.Name, Nodes: reachedBy(r), Own: r.Own,
 		Site: *r.SSH, Dir: step.Dir, Umask: step.Umask, Limits: slurm.Limits(step.Env),
+		Filter: step.Filter,
 	}
 	if len(r.Peers) == 1 {
 		s.Nodes = []slurm.Node{{Name: r.Peers[0].Name, Address: loopback}}

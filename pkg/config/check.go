@@ -26,6 +26,7 @@ var checks = []func(Config) error{
 	checkPullTimeout,
 	checkConvert,
 	checkDevices,
+	checkSeccomp,
 	checkCDI,
 	checkGPU,
 	checkNamed,
@@ -174,6 +175,13 @@ func checkDevices(c Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func checkSeccomp(c Config) error {
+	if path := c.Container.Seccomp; path != "" && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
+		return fmt.Errorf("container.seccomp = %q: want an absolute path without . and ..", path)
+	}
+	return nil
 }
 
 func checkHooks(c Config) error {

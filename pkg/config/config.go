@@ -177,6 +177,8 @@ type Container struct {
 	Glibc bool `toml:"glibc"`
 	// RemapRoot makes the user root in a user namespace.
 	RemapRoot bool `toml:"remap_root"`
+	// Seccomp is the file of a seccomp profile for all tasks. Empty is none.
+	Seccomp string `toml:"seccomp"`
 	// Environments are directories with the site's environment definition
 	// files, which are looked for after the user's.
 	Environments []string `toml:"environments"`

@@ -52,6 +52,7 @@ func (e *Engine) step(b *built, plan []wire.Record, first int) (hook.Step, error
 	}
 	return hook.Step{
 		Request: e.Job.Request, User: e.user(), Env: env, Dir: dir, Umask: umask,
+		Filter: e.filter,
 		Inside: b.container.Inside,
 		Adopt: func(pid int) error {
 			return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, first) })

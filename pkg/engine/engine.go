@@ -30,6 +30,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/save"
+	"github.com/brolga-hpc/brolga/pkg/seccomp"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/userns"
 	"github.com/brolga-hpc/brolga/pkg/wire"
@@ -59,6 +60,8 @@ type Engine struct {
 
 	left bool          // Tell was called
 	told []wire.Record // what the tasks tell the user
+	// filter is what the site's seccomp profile says; nil where there is none.
+	filter *seccomp.Filter
 	// release gives the container's name free; nil where it has none.
 	release func()
 
@@ -156,6 +159,9 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
+	if err := e.loadFilter(); err != nil {
+		return nil, err
+	}
 	if e.Job.Request.Named != nil {
 		return e.buildNamed(ctx)
 	}
@@ -435,7 +441,11 @@ func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
 			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
 		}
 	}
-	return task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	if e.filter != nil {
+		plan = append(plan, wire.Record{Key: "seccomp", Value: e.filter.String()})
+	}
+	return plan, err
 }
 
 // ended makes the end of all tasks no error.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/seccomp"
 )
 
 // Hook is one hook.
@@ -72,6 +73,9 @@ type Step struct {
 	Env   []string
 	Dir   string
 	Umask int
+	// Filter is the site's, of system calls, that the process has to put on; nil is
+	// none.
+	Filter *seccomp.Filter
 	// Inside runs a function on a thread in the namespaces of the container; a
 	// process that it starts is in all of them.
 	Inside func(f func() error) error

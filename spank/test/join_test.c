@@ -620,6 +620,8 @@ static void root_of_a_namespace(void)
 static void bad_plans(void)
 {
 	static const char malformed[] = "internal error: the helper's plan is malformed";
+	static const char filter[] =
+		"internal error: the helper's filter of system calls is malformed";
 	static const struct {
 		struct bytes plan;
 		const char *want;
@@ -630,6 +632,15 @@ static void bad_plans(void)
 		{ { "workdir=/\0novalue", 18 }, malformed },
 		{ { "workdir=/\0=x", 13 }, malformed },
 		{ { "workdir=/\0", 11 }, malformed },
+		{ { "seccomp=", 9 }, filter },
+		{ { "seccomp=0:", 11 }, filter },
+		{ { "seccomp=00000000", 17 }, filter },
+		{ { "seccomp=0:06000000", 19 }, filter },
+		{ { "seccomp=0:060000000000ff7", 26 }, filter },
+		{ { "seccomp=0:060000000000ff7g", 27 }, filter },
+		{ { "seccomp=0:0600000000000000x", 28 }, filter },
+		{ { "seccomp=0:ffff000000000000", 27 },
+		  "install the site's seccomp profile: Invalid argument" },
 	};
 
 	for (size_t i = 0; i < COUNT(plans); i++) {

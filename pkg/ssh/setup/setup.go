@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/seccomp"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
@@ -62,6 +63,8 @@ type Setup struct {
 	// Umask and Limits (setrlimit(2), by the end of their names) are the step's.
 	Umask  int
 	Limits map[string]uint64
+	// Filter is put on the server and so on its sessions; nil is none.
+	Filter *seccomp.Filter
 }
 
 // Env returns the environment as a list.

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"path/filepath"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/seccomp"
+)
+
+// loadFilter reads the site's seccomp profile, once and where there is one. The
+// calling thread sees the host's files.
+func (e *Engine) loadFilter() error {
+	path := e.Job.Config.Container.Seccomp
+	if path == "" || e.filter != nil {
+		return nil
+	}
+	var m memory.Memory
+	if !e.rootless() { // whose directories are not root's
+		m = memory.At(filepath.Join(e.Job.Config.RunDir, "found"))
+	}
+	filter, err := seccomp.Load(path, seccomp.Program(), m)
+	if err != nil {
+		return err
+	}
+	for _, note := range filter.Notes {
+		e.say("debug", fault.Printable("seccomp profile "+path+": "+note))
+	}
+	e.filter = &filter
+	return nil
+}

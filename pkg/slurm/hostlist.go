@@ -5,6 +5,7 @@ package slurm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -89,8 +90,8 @@ func expand(item string) ([]string, error) {
 // expandRange expands "7" or "007-010", whose numbers have the width of the first.
 func expandRange(text string) ([]string, error) {
 	from, to, ok := strings.Cut(text, "-")
-	if !ok {
-		to = from
+	if !ok && from != "" && strings.Trim(from, "0123456789") == "" {
+		return []string{from}, nil // however long it is
 	}
 	first, err1 := strconv.ParseUint(from, 10, 63)
 	last, err2 := strconv.ParseUint(to, 10, 63)
@@ -149,5 +150,5 @@ func ranges(numbers []string) string {
 // follows tells whether a range that begins with first has b next to a.
 func follows(a, b, first string) bool {
 	n, err := strconv.ParseUint(a, 10, 63)
-	return err == nil && b == fmt.Sprintf("%0*d", len(first), n+1)
+	return err == nil && n < math.MaxInt64 && b == fmt.Sprintf("%0*d", len(first), n+1)
 }

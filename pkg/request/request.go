@@ -131,57 +131,6 @@ type Request struct {
 // the step to speak to each other.
 func (r Request) SharesSecret() bool { return r.SSH != nil || r.Sync != nil }
 
-// Mount is one mount of the host's files.
-type Mount struct {
-	option.Mount
-	// Site mounts are opened as root and left out where the source is missing.
-	Site bool
-}
-
-// MPI is an MPI of the host.
-type MPI struct {
-	config.MPI
-	// Asked tells whether the user wants it. Otherwise it is the site's wish, and
-	// an image that it does not fit keeps its own.
-	Asked bool
-	// Shows are its mounts, Modules its directories of modules.
-	Shows, Modules []Mount
-}
-
-// MountSet is a set of what the site shows of the host.
-type MountSet struct {
-	config.MountSet
-	// Asked tells whether the user wants it.
-	Asked bool
-	// Shows are its mounts. The destination of some begins with "/" and
-	// [ProviderPath].
-	Shows []Mount
-}
-
-// ProviderPath stands for the directory of libfabric's providers in a container.
-const ProviderPath = "{fi_provider_path}"
-
-// Glibc says whether to replace the C library.
-type Glibc string
-
-// The values of [Glibc]. With GlibcIfFits an image without the GNU C library is left
-// alone without a word, because the user did not ask for it.
-const (
-	GlibcNo     Glibc = ""
-	GlibcIfFits Glibc = "if-fits"
-	GlibcYes    Glibc = "yes"
-)
-
-func glibc(c config.Config, o option.Set) Glibc {
-	switch {
-	case !o.Flag(option.Glibc, c.Container.Glibc):
-		return GlibcNo
-	case o.Has(option.Glibc):
-		return GlibcYes
-	}
-	return GlibcIfFits
-}
-
 // Save says where to save a root file system.
 type Save struct {
 	// Path is absolute, or begins in the step's working directory. On the submitting
@@ -339,24 +288,6 @@ func (r *Request) checkUser(c config.Config) error {
 	return nil
 }
 
-func (r *Request) resolveImage(c config.Config, o option.Set, s slurm.Step) error {
-	if !o.Has(option.Image) {
-		if r.Named != nil && r.Named.How != option.NameCreate {
-			return nil // it is known where the container is
-		}
-		return fault.WithHint(ErrNoImage, "add --"+option.Image+"=IMAGE or --"+option.Environment+"=NAME, or leave the other container options out")
-	}
-	image, err := ref.Parse(o[option.Image])
-	if err != nil {
-		return fmt.Errorf("--%s: %w", option.Image, err)
-	}
-	r.asked, r.Image = image, pinned(image, s)
-	if image.IsRelative() {
-		return nil // package image knows the directory, and all digests
-	}
-	return errors.Join(checkRegistry(c, image), c.Policy.Permit(image.Origin(), nil, nil))
-}
-
 func (r *Request) resolveName(c config.Config, o option.Set, s slurm.Step) error {
 	text, given := o[option.Name]
 	if !given {
@@ -368,122 +299,6 @@ func (r *Request) resolveName(c config.Config, o option.Set, s slurm.Step) error
 		r.Named.Job, r.Named.Restart = s.JobID, s.Restart
 	}
 	return err
-}
-
-// checkRegistry refuses what the site blocks, whether it is cached or not.
-func checkRegistry(c config.Config, image ref.Ref) error {
-	if err := c.Registries.For(image.Registry).Refusal(); err != nil {
-		return fmt.Errorf("--%s: %w", option.Image, err)
-	}
-	return nil
-}
-
-// pinned returns the image with what the submitting side resolved it to: the
-// digest, and the place of a file. The variable is the user's to change, as is
-// the option itself; a value that does not fit is ignored and the reference
-// resolved anew.
-func pinned(image ref.Ref, s slurm.Step) ref.Ref {
-	pin, ok := s.Getenv(option.PinVariable)
-	if !ok {
-		return image
-	}
-	with, ok := strings.CutPrefix(pin, image.String()+"@")
-	switch {
-	case !ok:
-	case !image.IsRelative():
-		if ref.IsDigest(with) && image.Digest == "" {
-			image.Digest = with
-		}
-	default:
-		place, err := ref.Parse(with)
-		if err == nil && place.Kind == image.Kind && !place.IsRelative() {
-			return place
-		}
-	}
-	return image
-}
-
-// Pin returns the value of [option.PinVariable] that says to what the image was
-// resolved.
-func (r Request) Pin(resolved ref.Ref) string {
-	if r.asked.IsRelative() {
-		return r.asked.String() + "@" + resolved.String()
-	}
-	asked := r.asked
-	asked.Digest = ""
-	return asked.String() + "@" + resolved.Digest
-}
-
-func (r *Request) resolveMounts(c config.Config, o option.Set) error {
-	var errs []error
-	for _, entry := range c.Container.Mounts {
-		mounts, err := option.ParseMounts(entry)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("container.mounts of the site configuration: %w", err))
-		}
-		for _, m := range mounts {
-			r.Mounts = append(r.Mounts, Mount{m, true})
-		}
-	}
-	if o.Has(option.Mounts) {
-		mounts, err := option.ParseMounts(o[option.Mounts])
-		errs = append(errs, err)
-		for _, m := range mounts {
-			r.Mounts = append(r.Mounts, Mount{m, false})
-		}
-	}
-	for _, m := range r.Mounts {
-		errs = append(errs, checkTarget(option.Mounts, m))
-	}
-	return errors.Join(errs...)
-}
-
-// resolveDevices comes after resolveMounts: the site's mounts come first.
-func (r *Request) resolveDevices(c config.Config, o option.Set, s slurm.Step) error {
-	var asked option.Devices
-	var errs []error
-	if text, given := o[option.Device]; given {
-		var err error
-		asked, err = option.ParseDevices(text)
-		errs = append(errs, err)
-	}
-	for _, m := range asked.Mounts {
-		r.Mounts = append(r.Mounts, Mount{m, false})
-		errs = append(errs, checkTarget(option.Device, Mount{m, false}))
-	}
-	a := Accelerators{Names: asked.Names, CDI: c.CDI, GPU: c.GPU}
-	if c.GPU.Slurm && !asked.None {
-		var err error
-		a.GPUs, err = s.GPUs()
-		errs = append(errs, err)
-	}
-	a.Capabilities, _ = s.Getenv(config.NVIDIACapabilities)
-	if len(a.Names) > 0 || len(a.GPUs.List) > 0 {
-		r.Accelerators = &a
-	}
-	return errors.Join(errs...)
-}
-
-// isTaken tells whether a destination would hide the whole container or what the
-// engine itself needs there.
-func isTaken(target string) bool {
-	taken := target == "/" || target == "/dev"
-	for _, dir := range []string{"/proc", "/sys"} {
-		taken = taken || target == dir || strings.HasPrefix(target, dir+"/")
-	}
-	return taken
-}
-
-func checkTarget(name string, m Mount) error {
-	target := filepath.Clean(m.Target)
-	if !isTaken(target) {
-		return nil
-	}
-	origin := "--" + name
-	if m.Site {
-		origin = "container.mounts of the site configuration"
-	}
-	return fmt.Errorf("%s: destination %s is taken: choose another", origin, target)
 }
 
 func (r *Request) resolveWorkdir(o option.Set) error {
@@ -572,100 +387,6 @@ func (r *Request) resolveNamespaces(o option.Set) error {
 	return err
 }
 
-func (r *Request) resolveMPI(c config.Config, o option.Set) error {
-	name, asked := o[option.MPI]
-	switch {
-	case !asked || name == "1":
-		name = c.Container.MPI
-	case name == "0":
-		return nil
-	}
-	if name == "" && !asked {
-		return nil
-	}
-	var names []string
-	for _, m := range c.MPI {
-		names = append(names, m.Name)
-	}
-	if len(names) == 0 {
-		return fault.WithHint(fmt.Errorf("--%s: this cluster offers no MPI of the host", option.MPI),
-			"leave it out to use the image's, or add [[mpi]] to the site configuration")
-	}
-	if name == "" {
-		name = names[0]
-	}
-	stack, ok := c.FindMPI(name)
-	if !ok {
-		return fmt.Errorf("--%s: %q is not one of %s", option.MPI, name, strings.Join(names, ", "))
-	}
-	r.MPI = &MPI{MPI: stack, Asked: asked}
-	var err, moduleErr error
-	r.MPI.Shows, err = parseShows("mpi "+stack.Name, stack.Mounts)
-	r.MPI.Modules, moduleErr = parseShows("mpi "+stack.Name, stack.Modules)
-	return errors.Join(err, moduleErr)
-}
-
-// parseShows reads mounts that belong to a table of the site's configuration.
-func parseShows(where string, entries []string) ([]Mount, error) {
-	var all []Mount
-	var errs []error
-	where += " of the site configuration"
-	for _, entry := range entries {
-		mounts, err := option.ParseMounts(entry)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", where, err))
-		}
-		for _, m := range mounts {
-			if m.Source == option.Tmpfs || m.Source == option.Umount || m.IsRelative() {
-				errs = append(errs, fmt.Errorf("%s: mount %q: want a path of the host", where, entry))
-			}
-			if isTaken(filepath.Clean(m.Target)) {
-				errs = append(errs, fmt.Errorf("%s: destination %s is taken: choose another", where, m.Target))
-			}
-			all = append(all, Mount{m, true})
-		}
-	}
-	return all, errors.Join(errs...)
-}
-
-func (r *Request) resolveMountSets(c config.Config, o option.Set) error {
-	value, asked := o[option.MountSet]
-	if value == "0" {
-		return nil
-	}
-	var names []string
-	for _, s := range c.MountSets {
-		names = append(names, s.Name)
-	}
-	if asked && len(names) == 0 {
-		return fmt.Errorf("--%s: this cluster offers no sets", option.MountSet)
-	}
-	wanted := strings.Split(value, ",")
-	var errs []error
-	for _, name := range wanted {
-		if asked && value != "1" && !slices.Contains(names, name) {
-			errs = append(errs, fmt.Errorf("--%s: %q is not one of %s", option.MountSet, name, strings.Join(names, ", ")))
-		}
-	}
-	for _, s := range c.MountSets {
-		set := MountSet{MountSet: s, Asked: asked && (value == "1" || slices.Contains(wanted, s.Name))}
-		var err error
-		set.Shows, err = parseShows("mount_set "+s.Name, withProviderPath(s.Mounts))
-		errs = append(errs, err)
-		r.MountSets = append(r.MountSets, set)
-	}
-	return errors.Join(errs...)
-}
-
-// withProviderPath makes destinations that begin with [ProviderPath] absolute ones.
-func withProviderPath(entries []string) []string {
-	var all []string
-	for _, entry := range entries {
-		all = append(all, strings.ReplaceAll(entry, ":"+ProviderPath, ":/"+ProviderPath))
-	}
-	return all
-}
-
 func (r *Request) resolveAnnotations(o option.Set) error {
 	text, given := o[option.Annotation]
 	if !given {
@@ -673,17 +394,6 @@ func (r *Request) resolveAnnotations(o option.Set) error {
 	}
 	var err error
 	r.Annotations, err = option.ParseAnnotations(text)
-	return err
-}
-
-func (r *Request) resolvePull(o option.Set) error {
-	r.Pull = option.Pulls[0]
-	text, given := o[option.Pull]
-	if !given {
-		return nil
-	}
-	var err error
-	r.Pull, err = option.ParsePull(text)
 	return err
 }
 
@@ -730,33 +440,3 @@ func (r Request) NeedsLauncher(entrypoint []string) bool {
 // cannot be made twice, as it is where the first attempt was in the wrong
 // namespace.
 func (r Request) NeedsTask() bool { return r.PMIx != nil || r.Named != nil || r.relativeSources() }
-
-// relativeSources tells whether the image's file or a mount's source depends on
-// the step's working directory.
-func (r Request) relativeSources() bool {
-	if r.Image.IsRelative() {
-		return true
-	}
-	for _, m := range r.Mounts {
-		if m.IsRelative() {
-			return true
-		}
-	}
-	return r.Saves() && !filepath.IsAbs(r.Save.Path)
-}
-
-// In makes what is relative start in dir, an absolute path: the image's file, the
-// sources of mounts and the file that the container is saved to.
-func (r *Request) In(dir string) {
-	var all []Mount
-	for _, m := range r.Mounts {
-		if m.IsRelative() {
-			m.Source = filepath.Join(dir, m.Source)
-		}
-		all = append(all, m)
-	}
-	r.Mounts, r.Image = all, r.Image.In(dir)
-	if r.Save != nil && !filepath.IsAbs(r.Save.Path) {
-		r.Save.Path = filepath.Join(dir, r.Save.Path)
-	}
-}

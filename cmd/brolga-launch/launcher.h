@@ -10,7 +10,7 @@ struct plan {
 	const char *end;
 };
 
-/* ---- launch.c ---- */
+/* ---- command.c: the plan and the command ---- */
 
 __attribute__((noreturn)) void give_up(const char *what, const char *object);
 struct plan open_plan(int fd);

@@ -101,6 +101,11 @@ func usagef(format string, args ...any) error {
 	return usageError{fault.WithHint(fmt.Errorf(format, args...), `"brolga help" lists the commands`)}
 }
 
+// misused reports a mistake in the arguments of a verb.
+func (v verb) misused(err error) error {
+	return usageError{fault.WithHint(fmt.Errorf("%s: %w", v.name, err), fmt.Sprintf(`"brolga %s --help" lists the options`, v.name))}
+}
+
 func (u usageError) Unwrap() error { return u.error }
 
 // report prints err and returns the exit status it means.
@@ -139,11 +144,11 @@ func (v verb) parse(fs *flag.FlagSet, args []string, min, max int) error {
 		fs.PrintDefaults()
 		return err
 	}
-	if err != nil {
-		return usagef("%s: %w", v.name, err)
+	if n := fs.NArg(); err == nil && (n < min || n > max) {
+		err = fmt.Errorf("want %s", v.args)
 	}
-	if n := fs.NArg(); n < min || n > max {
-		return usagef("%s: want %s", v.name, v.args)
+	if err != nil {
+		return v.misused(err)
 	}
 	return nil
 }

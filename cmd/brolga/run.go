@@ -76,7 +76,7 @@ func newRunner(v verb, args []string) (*runner, error) {
 		l.call.Step.Env = append([]string{variable}, l.call.Step.Env...) // the first counts
 	}
 	l.takeImage(file)
-	return l, l.resolve()
+	return l, l.resolve(v)
 }
 
 // parse reads the command line and the site's configuration.
@@ -96,7 +96,7 @@ func (l *runner) parse(v verb, args []string) (err error) {
 		return err
 	}
 	if err != nil {
-		return usagef("%s: %w", v.name, err)
+		return v.misused(err)
 	}
 	l.command = fs.Args()
 	if l.conf, err = loadConfig(*configPath); err != nil {
@@ -204,14 +204,14 @@ func (l *runner) takeImage(file option.Set) {
 }
 
 // resolve decides what is wanted.
-func (l *runner) resolve() error {
+func (l *runner) resolve(v verb) error {
 	set, err := option.Collect(l.call.Given, l.call.Step.Getenv)
 	if err != nil {
 		return err
 	}
 	l.entrypoint = set.Has(option.Entrypoint)
 	if l.request, err = request.Resolve(l.conf, set, l.call.Step); errors.Is(err, request.ErrNoImage) {
-		return usagef("run: want %s", "[OPTION...] IMAGE [COMMAND...]")
+		return v.misused(fmt.Errorf("want %s", v.args))
 	}
 	if err != nil {
 		return err

@@ -19,7 +19,8 @@ import (
 // step makes the nodes of one step, each with an address of its own.
 func step(t testing.TB, size, fanout int, timeout time.Duration) []Config {
 	t.Helper()
-	return nodesOf(t.Name(), size, fanout, timeout)
+	// Others may run the same test on this machine.
+	return nodesOf(fmt.Sprintf("%d %s", os.Getpid(), t.Name()), size, fanout, timeout)
 }
 
 func nodesOf(name string, size, fanout int, timeout time.Duration) []Config {

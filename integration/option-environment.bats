@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 #
-# --environment and --container-annotation
+# --environment
 
 load helpers
 load images
@@ -121,10 +121,4 @@ definition() { as_user tee "$edf/$1.toml" >/dev/null; }
 	refused 'container options are given, but no image' --environment=empty
 	refused "read environment definition none: no none.toml in $edf, /etc/brolga/edf" --environment=none
 	refused '--environment needs a value: NAME|FILE' --environment=
-}
-
-@test "annotation: malformed ones are refused before anything is submitted" {
-	run_ok crun --container-image="$BROLGA_TEST_IMAGE" --container-annotation='com.example.a=b\,c,d' true
-	refused '--container-annotation: "=b": want KEY=VALUE' --container-image="$BROLGA_TEST_IMAGE" --container-annotation=a=b,=b
-	refused '--container-annotation needs a value: KEY=VALUE[,...]' --container-image="$BROLGA_TEST_IMAGE" --container-annotation=
 }

@@ -8,6 +8,11 @@ load images
 
 in_image=(--container-image="$BROLGA_TEST_IMAGE")
 
+teardown() {
+	dump_logs_on_failure
+	as_user scancel --quiet --user "$BROLGA_TEST_USER"
+}
+
 @test "salloc: its shell, a step of its own, is in the container, and steps of it on request" {
 	printf 'echo "in <$BROLGA_IMAGE>"\nexit 3\n' >"$BATS_TEST_TMPDIR/typed"
 	run as_user timeout 60 script --quiet --return --command \
@@ -25,7 +30,7 @@ in_image=(--container-image="$BROLGA_TEST_IMAGE")
 }
 
 @test "sattach: a running step shows its output and takes input" {
-	as_user rm -f go
+	as_user rm -f go job.out
 	as_user tee job.sh >/dev/null <<-SCRIPT
 		#!/bin/sh
 		srun --container-image=$BROLGA_TEST_IMAGE sh -c 'until [ -e go ]; do echo waiting; sleep 0.1; done; echo "attached to \$BROLGA_IMAGE"'
@@ -33,6 +38,8 @@ in_image=(--container-image="$BROLGA_TEST_IMAGE")
 	run_ok as_user sbatch --parsable --output=job.out job.sh
 	local job=$output
 	retry 30 step_runs "$job.0"
+	# sattach gives up if the task has not been started yet.
+	retry 30 grep -qs waiting "$user_home/job.out"
 	as_user timeout 30 sattach "$job.0" >"$BATS_TEST_TMPDIR/attached" 2>&1 </dev/null 3>&- &
 	retry 20 grep -q waiting "$BATS_TEST_TMPDIR/attached"
 	as_user touch go

@@ -32,8 +32,9 @@ offer() {
 		${1:-}"
 }
 
-# mpi ARGUMENT...: the nodes of this cluster share one /dev/shm.
-mpi() { as_user env OMPI_MCA_btl=self,tcp timeout 90 srun --mpi=pmix "$from" "$@"; }
+# mpi ARGUMENT...: over TCP alone. The nodes of this cluster share one /dev/shm, which
+# libfabric's providers may use, too.
+mpi() { as_user env OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,tcp timeout 90 srun --mpi=pmix "$from" "$@"; }
 
 # expect_ranks COUNT VERSION INODE
 expect_ranks() {

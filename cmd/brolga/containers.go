@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -39,9 +38,7 @@ func runContainers(_ context.Context, v verb, args []string) error {
 		if all == nil {
 			all = []named.Listed{}
 		}
-		encoder := json.NewEncoder(os.Stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(all)
+		return printJSON(all)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tNODE\tJOB\tSIZE\tUSED\tIMAGE")

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -80,9 +79,7 @@ func offers(conf config.Config, h hook.Hook) []listedHook {
 
 func printHooks(all []listedHook, asJSON bool) error {
 	if asJSON {
-		encoder := json.NewEncoder(os.Stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(all)
+		return printJSON(all)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "HOOK\tMOMENT\tWHEN\tEFFECT")

@@ -50,9 +50,7 @@ func printSpec(conf config.Config, r request.Request) (err error) {
 	if out.Spec, err = generate(conf, r); err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(os.Stdout)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(out)
+	return printJSON(out)
 }
 
 func generate(conf config.Config, r request.Request) (*specs.Spec, error) {

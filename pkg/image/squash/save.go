@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
@@ -62,25 +61,15 @@ func Save(ctx context.Context, s Saved, limits config.Convert) error {
 	return err
 }
 
-// explainSave turns a failure of tar2sqfs, which does not say why it could not
-// write, into what the reader needs to know.
+// explainSave is explain for what is written to a directory of the user's.
 func explainSave(err error, dir *os.File) error {
-	var ce *command.Error
-	switch {
-	case !errors.As(err, &ce):
-		return err
-	case strings.Contains(ce.State, unix.SIGXFSZ.String()):
-		return overLimit("data", "squashfs")
-	case strings.Contains(ce.Stderr, "out of memory"):
-		return overLimit("names and attributes", "memory")
-	case !strings.Contains(ce.Stderr, "I/O error"):
-		return err
-	}
-	var st unix.Statfs_t
-	if unix.Fstatfs(int(dir.Fd()), &st) == nil && st.Bavail*uint64(st.Bsize) < 16<<20 {
-		return errors.New("no space left on device")
-	}
-	return fault.WithHint(fmt.Errorf("write: %w", err), "perhaps your quota is used up")
+	return explain(err, func(err error) error {
+		var st unix.Statfs_t
+		if unix.Fstatfs(int(dir.Fd()), &st) == nil && isFull(st) {
+			return errors.New("no space left on device")
+		}
+		return fault.WithHint(fmt.Errorf("write: %w", err), "perhaps your quota is used up")
+	})
 }
 
 // fileID identifies a file on the node.

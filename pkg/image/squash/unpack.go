@@ -69,7 +69,7 @@ func copyChecked(ctx context.Context, in Input, scratch string) (*os.File, error
 	}
 	if err != nil {
 		f.Close()
-		return nil, explain(err, filepath.Dir(scratch))
+		return nil, explainStore(err, filepath.Dir(scratch))
 	}
 	return f, nil
 }

@@ -44,7 +44,7 @@ func newWriter(out, tar2sqfs string, created int64) *writer {
 		out:      out,
 		created:  created,
 		keep:     Kept{"etc/passwd": nil, "etc/group": nil},
-		explain:  func(err error) error { return explain(err, filepath.Dir(out)) },
+		explain:  func(err error) error { return explainStore(err, filepath.Dir(out)) },
 		buf:      make([]byte, chunkSize),
 	}
 }
@@ -103,9 +103,9 @@ func (w *writer) pipe(ctx context.Context, feed func(context.Context) error) err
 	return w.explain(err)
 }
 
-// explain turns a failure of tar2sqfs, which does not say why it could not
-// write, into what the reader needs to know.
-func explain(err error, dir string) error {
+// explain turns a failure of tar2sqfs into what the reader needs to know. It does
+// not say why it could not write: for that unwritten is asked.
+func explain(err error, unwritten func(error) error) error {
 	var ce *command.Error
 	switch {
 	case !errors.As(err, &ce):
@@ -117,12 +117,22 @@ func explain(err error, dir string) error {
 	case !strings.Contains(ce.Stderr, "I/O error"):
 		return err
 	}
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) == nil && st.Bavail*uint64(st.Bsize) < 16<<20 {
-		return fault.WithHint(fmt.Errorf("no space left in the store %s", dir),
-			`an administrator can make space with "brolga gc --store --max-size SIZE"`)
-	}
-	return fmt.Errorf("write to the store %s: %w", dir, err)
+	return unwritten(err)
+}
+
+// isFull tells whether a failed write on a file system is for want of room.
+func isFull(st unix.Statfs_t) bool { return st.Bavail*uint64(st.Bsize) < 16<<20 }
+
+// explainStore is explain for what is written to a directory of the store.
+func explainStore(err error, dir string) error {
+	return explain(err, func(err error) error {
+		var st unix.Statfs_t
+		if unix.Statfs(dir, &st) == nil && isFull(st) {
+			return fault.WithHint(fmt.Errorf("no space left in the store %s", dir),
+				`an administrator can make space with "brolga gc --store --max-size SIZE"`)
+		}
+		return fmt.Errorf("write to the store %s: %w", dir, err)
+	})
 }
 
 // readOnce reads all layers, the uppermost first, writes the content of files and

@@ -31,12 +31,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/slurm"
-	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
 // Config is one node's place in a barrier. All nodes must have the same, except for
@@ -56,17 +54,6 @@ type Config struct {
 	// Timeout is how long to wait, from [Join] on.
 	Timeout time.Duration
 }
-
-// How long to wait for others after something has been decided or is over.
-const (
-	// graceTime is for each level of nodes to say who is there.
-	graceTime = time.Second
-	// holdTime is how long a failure is held for nodes that have not called yet: they
-	// would learn of it from nobody else. Slurm starts the nodes of a step in less.
-	holdTime = 10 * time.Second
-	// lingerTime is for peers to read what they were sent last.
-	lingerTime = time.Second
-)
 
 // Barrier is one node's part in it.
 type Barrier struct {
@@ -382,18 +369,6 @@ func (b *Barrier) told(l *link, m message) {
 	}
 }
 
-func (b *Barrier) toldLate(c *below, m message) error {
-	seen, err1 := b.tree.parseSet(m.get("seen"))
-	ready, err2 := b.tree.parseSet(m.get("ready"))
-	if err := errors.Join(err1, err2); err != nil {
-		return err
-	}
-	c.reported, c.seen, c.readyOnes = true, seen, ready
-	b.beLate()
-	b.report()
-	return nil
-}
-
 // announce says that this node and all below it are ready, if they are.
 func (b *Barrier) announce() {
 	if b.concluded || b.announced || !b.ready {
@@ -411,208 +386,4 @@ func (b *Barrier) announce() {
 		b.announced = true
 		b.send(b.up, newMessage(kindReady))
 	}
-}
-
-// timeOver happens once.
-func (b *Barrier) timeOver() {
-	if b.concluded {
-		return
-	}
-	b.final = time.After(b.patience())
-	if b.config.Own != 0 && b.up == nil {
-		b.final = time.After(2 * graceTime) // an ancestor that is there answers at once
-		b.findParent()
-		go b.call(b.ctx, b.tree.ancestors(b.config.Own))
-	}
-	b.beLate()
-	b.report()
-}
-
-// patience is how long this node waits for others to decide when the time is over:
-// the root needs the longest, and its answer comes back the same way.
-func (b *Barrier) patience() time.Duration { return time.Duration(2*b.tree.height(0)+2) * graceTime }
-
-// beLate asks who is there.
-func (b *Barrier) beLate() {
-	if b.late {
-		return
-	}
-	b.late = true
-	b.grace = time.After(time.Duration(b.tree.height(b.config.Own)) * graceTime)
-	for _, c := range b.below {
-		if !c.ready {
-			b.send(c.link, newMessage(kindAsk))
-		}
-	}
-	b.report()
-}
-
-// report says who is there and who is ready, if the time is over and all have said
-// so who can. The root decides.
-func (b *Barrier) report() {
-	if b.concluded || !b.late || b.reported || (!b.graceOver && b.expectsReports()) {
-		return
-	}
-	seen, ready := b.standing()
-	if b.config.Own == 0 {
-		b.conclude(b.missing(seen, ready, set{}), nil)
-		return
-	}
-	if b.up != nil {
-		b.reported = true
-		b.send(b.up, newMessage(kindLate, wire.Record{Key: "seen", Value: seen.text()}, wire.Record{Key: "ready", Value: ready.text()}))
-	}
-}
-
-// expectsReports tells whether somebody below may still say something.
-func (b *Barrier) expectsReports() bool {
-	for _, c := range b.below {
-		if !c.ready && !c.reported {
-			return true
-		}
-	}
-	return slices.ContainsFunc(b.tree.children(b.config.Own), b.callsLater)
-}
-
-// callsLater tells whether a node below this one, or one below a node that is
-// silent, may still call this one because its time is over.
-func (b *Barrier) callsLater(i int) bool {
-	if b.below[i] != nil {
-		return false
-	}
-	return slices.ContainsFunc(b.tree.children(i), func(j int) bool { return b.below[j] == nil || b.callsLater(j) })
-}
-
-// standing returns the nodes of this part of the tree that are there, and those of
-// them that are ready.
-func (b *Barrier) standing() (seen, ready set) {
-	seen, ready = set{b.config.Own: true}, set{}
-	if b.ready {
-		ready[b.config.Own] = true
-	}
-	for i, c := range b.below {
-		seen[i] = true
-		seen.add(c.seen)
-		ready.add(c.readyOnes)
-		if !c.ready {
-			continue
-		}
-		for j := i; j < b.tree.size; j++ {
-			if j == i || b.tree.isBelow(j, i) {
-				seen[j], ready[j] = true, true
-			}
-		}
-	}
-	return seen, ready
-}
-
-// missing makes the failure of a time that is over; others are nodes elsewhere in
-// the tree that were not reached.
-func (b *Barrier) missing(seen, ready, others set) *Failure {
-	silent, unready := set{}, set{}
-	silent.add(others)
-	for i := range b.tree.size {
-		switch {
-		case i != b.config.Own && !b.tree.isBelow(i, b.config.Own):
-		case !seen[i]:
-			silent[i] = true
-		case !ready[i]:
-			unready[i] = true
-		}
-	}
-	return &Failure{Silent: b.names(silent), Unready: b.names(unready), After: b.config.Timeout}
-}
-
-// giveUp decides alone, because nobody else has.
-func (b *Barrier) giveUp() {
-	if b.concluded {
-		return
-	}
-	seen, ready := b.standing()
-	others := set{}
-	switch {
-	case b.config.Own == 0:
-	case b.up != nil:
-		others[b.up.peer] = true
-	default:
-		for _, i := range b.tree.ancestors(b.config.Own) {
-			others[i] = true
-		}
-	}
-	f := b.missing(seen, ready, others)
-	if b.up == nil && b.unreached != nil {
-		f.Reason = b.unreached.Error()
-	}
-	b.conclude(f, nil)
-}
-
-// conclude ends the waiting: failure is nil if all are ready. Who has said so needs
-// not be told.
-func (b *Barrier) conclude(failure *Failure, source *link) {
-	if b.concluded {
-		return
-	}
-	b.concluded, b.failure, b.verdict = true, failure, newMessage(kindGo)
-	if failure != nil {
-		b.verdict = b.encode(failure)
-		b.hold = time.After(min(holdTime, time.Until(b.end)))
-	}
-	for _, l := range b.links() {
-		if l == source || (failure == nil && l == b.up) {
-			l.finish()
-			continue
-		}
-		b.tell(l)
-	}
-	b.releaseIfTold()
-}
-
-func (b *Barrier) tell(l *link) {
-	b.send(l, b.verdict)
-	l.finish()
-}
-
-// releaseIfTold lets the caller go on if all neighbours know. With all nodes ready
-// they are all there; if the time is over, who is not will not come.
-func (b *Barrier) releaseIfTold() {
-	if b.failure != nil && b.failure.Node != "" {
-		if b.config.Own != 0 && b.up == nil {
-			return
-		}
-		for _, i := range b.tree.children(b.config.Own) {
-			if b.below[i] == nil {
-				return
-			}
-		}
-	}
-	b.release()
-}
-
-// release lets the caller go on when peers have what they were sent.
-func (b *Barrier) release() {
-	if b.released {
-		return
-	}
-	b.released = true
-	links, failed := slices.Clone(b.links()), b.failure != nil
-	go func() {
-		linger, cancel := context.WithTimeout(b.ctx, lingerTime)
-		defer cancel()
-		for _, l := range links {
-			select {
-			case <-l.done:
-			case <-linger.Done():
-			}
-			if !failed {
-				continue
-			}
-			// A connection that is closed before all of it was read is reset, and what
-			// was sent may be lost.
-			select {
-			case <-l.end:
-			case <-linger.Done():
-			}
-		}
-		close(b.done)
-	}()
 }

@@ -9,6 +9,7 @@
 #   freeze NODE / thaw        a slurmd that does not answer, until thaw
 #   tasks_wait N              wait until N tasks wait for their helper
 #   root_port                 the port on which the first node listens
+#   take_ports ADDRESS        listen on all ports there until the test ends
 #   own_config NODE LINE...   give a node another configuration: its slurmd starts
 #                             again, where it sees another file
 
@@ -17,7 +18,7 @@ setup() {
 	install -d -o brolga "$tools"
 	cp -p "$BROLGA_CLUSTER_DIR/etc/brolga.toml" "$tools/brolga.toml"
 	as_user rm -f started go
-	background='' frozen='' changed=''
+	background='' frozen='' changed='' taker=''
 	pick_ports
 	# shellcheck disable=SC2119 # no lines of its own
 	sync_config
@@ -25,6 +26,7 @@ setup() {
 
 teardown() {
 	thaw
+	[[ -z $taker ]] || kill "$taker"
 	[[ -z $changed ]] || common_config "$changed"
 	dump_logs_on_failure
 	fast_conversions
@@ -76,6 +78,17 @@ root_port() {
 }
 
 is_listening() { [[ -n $(listening) ]]; }
+
+take_ports() {
+	python3 - "$1" "${ports%-*}" "${ports#*-}" >"$BATS_TEST_TMPDIR/taken" 3>&- <<-'PYTHON' &
+		import socket, sys, time
+		held = [socket.create_server((sys.argv[1], port)) for port in range(int(sys.argv[2]), int(sys.argv[3]) + 1)]
+		print("taken", flush=True)
+		time.sleep(600)
+	PYTHON
+	taker=$!
+	retry 30 test -s "$BATS_TEST_TMPDIR/taken"
+}
 
 # own_config NODE LINE...: this node has these lines instead of others of that key.
 own_config() {

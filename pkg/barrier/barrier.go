@@ -16,7 +16,8 @@
 // at its other end. When the time is over, nodes say which of those below them are
 // there and which are ready; a node whose parent is silent says it to the next
 // ancestor, so that the root knows exactly who is missing, and tells all. Nodes that
-// reach nobody name whom they did not reach.
+// reach nobody name whom they did not reach. A node that has no port to listen on
+// fails, and calls its children to tell them (portless.go).
 //
 // # Who may speak
 //
@@ -88,8 +89,8 @@ type Barrier struct {
 	verdict   message
 	failure   *Failure
 
-	end                          time.Time
-	deadline, grace, final, hold <-chan time.Time
+	end                                  time.Time
+	deadline, grace, final, hold, silent <-chan time.Time
 }
 
 // below is a node that has called.
@@ -104,7 +105,7 @@ type below struct {
 type event struct {
 	link    *link
 	opened  bool // it is new
-	up      bool // this node has called
+	called  bool // by this node
 	message message
 	err     error
 
@@ -132,17 +133,19 @@ func Join(c Config) *Barrier {
 	}
 	b.end = time.Now().Add(c.Timeout)
 	b.deadline = time.After(c.Timeout)
-	go b.run()
-	for _, l := range b.listeners {
-		go b.accept(l)
-	}
 	if c.Own != 0 {
 		find, cancel := context.WithCancel(b.ctx)
 		b.findParent = cancel
 		go b.call(find, []int{b.tree.parent(c.Own)})
+		b.silent = time.After(silentTime)
 	}
+	for _, l := range b.listeners {
+		go b.accept(l)
+	}
+	go b.run()
 	if err != nil {
-		b.Fail(err.Error(), "")
+		b.Fail(err.Error(), portHint(err))
+		b.callChildren()
 	}
 	return b
 }
@@ -175,9 +178,6 @@ func (f *Failure) Own() bool { return f.own }
 func (b *Barrier) Close() {
 	close(b.quit)
 	b.cancel()
-	for _, l := range b.listeners {
-		l.Close()
-	}
 }
 
 // Traffic is what this node has sent: messages, and connections it has had.
@@ -207,7 +207,7 @@ func (b *Barrier) call(ctx context.Context, nodes []int) {
 			l, err := b.id.reach(one, b.config, node)
 			cancel()
 			if err == nil {
-				b.post(event{link: l, opened: true, up: true})
+				b.post(event{link: l, opened: true, called: true})
 				return
 			}
 			if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
@@ -232,6 +232,8 @@ func (b *Barrier) run() {
 			b.giveUp()
 		case <-b.hold:
 			b.release()
+		case <-b.silent:
+			b.listenForParent()
 		case <-b.quit:
 			b.cleanUp()
 			return
@@ -240,6 +242,9 @@ func (b *Barrier) run() {
 }
 
 func (b *Barrier) cleanUp() {
+	for _, l := range b.listeners {
+		l.Close()
+	}
 	for _, l := range b.links() {
 		l.finish()
 		l.conn.Close()
@@ -261,7 +266,7 @@ func (b *Barrier) links() []*link {
 func (b *Barrier) handle(e event) {
 	switch {
 	case e.opened:
-		b.opened(e.link, e.up)
+		b.opened(e.link, e.called)
 	case e.link != nil && e.err != nil:
 		b.ended(e.link)
 	case e.link != nil:
@@ -277,8 +282,9 @@ func (b *Barrier) handle(e event) {
 }
 
 // opened takes up a new connection.
-func (b *Barrier) opened(l *link, up bool) {
+func (b *Barrier) opened(l *link, called bool) {
 	_, known := b.below[l.peer]
+	up := b.tree.isBelow(b.config.Own, l.peer)
 	if up && b.up != nil || !up && (known || !b.tree.isBelow(l.peer, b.config.Own)) {
 		l.conn.Close()
 		return
@@ -286,9 +292,11 @@ func (b *Barrier) opened(l *link, up bool) {
 	b.connections.Add(1)
 	go l.write(writeTime)
 	go b.listenTo(l)
+	if called {
+		b.send(l, newMessage(kindHere))
+	}
 	if up {
 		b.up = l
-		b.send(l, newMessage(kindHere))
 		if b.final != nil {
 			b.final = time.After(b.patience())
 		}

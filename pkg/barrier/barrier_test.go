@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,6 +157,43 @@ func TestFailureOfOne(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNoPort checks that a node which cannot be called tells those that call it, be
+// they there before it or not.
+func TestNoPort(t *testing.T) {
+	for _, tt := range []struct{ size, fanout, portless int }{{4, 16, 0}, {7, 2, 0}, {7, 2, 1}, {13, 3, 3}} {
+		t.Run(fmt.Sprintf("node %d of %d by %d", tt.portless, tt.size, tt.fanout), func(t *testing.T) {
+			t.Parallel()
+			configs := step(t, tt.size, tt.fanout, time.Minute)
+			takePorts(t, configs[tt.portless])
+			all := join(t, configs)
+			for _, b := range all {
+				b.Ready()
+			}
+			expectAll(t, all, fmt.Sprintf("n%d: listen for other nodes: no port that it may have in 20000-29999 is free", tt.portless))
+			for i, b := range all {
+				var f *Failure
+				if !errors.As(b.Err(), &f) || !strings.Contains(f.Hint, "sync.ports") {
+					t.Errorf("node %d: %+v", i, f)
+				}
+			}
+		})
+	}
+}
+
+// takePorts listens wherever a node may.
+func takePorts(t testing.TB, c Config) {
+	t.Helper()
+	for _, port := range newIdentity(c).ports(c.Ports, c.Own) {
+		all, err := listenOn(c.Listen, port)
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		for _, l := range all {
+			t.Cleanup(func() { l.Close() })
+		}
 	}
 }
 

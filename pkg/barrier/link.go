@@ -23,7 +23,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
-// A connection begins so, the caller being the node that is deeper in the tree:
+// A connection begins so, the caller being the node that is deeper in the tree, but
+// for one that has no port:
 //
 //	caller    magic, 32 random bytes
 //	listener  32 random bytes, a MAC of "listener", the step, the listener's number

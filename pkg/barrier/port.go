@@ -35,17 +35,16 @@ func (id identity) ports(r Ports, node int) []int {
 
 // listen opens the first free port of the node, on all addresses or on those given.
 func (id identity) listen(c Config) ([]net.Listener, error) {
-	var last error
 	for _, port := range id.ports(c.Ports, c.Own) {
 		all, err := listenOn(c.Listen, port)
 		if err == nil {
 			return all, nil
 		}
-		if last = err; !errors.Is(err, syscall.EADDRINUSE) {
-			break
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listen for other nodes: %w", err)
 		}
 	}
-	return nil, fmt.Errorf("listen for other nodes: %w", last)
+	return nil, fmt.Errorf("listen for other nodes: %w", takenError(c.Ports))
 }
 
 func listenOn(addresses []string, port int) ([]net.Listener, error) {

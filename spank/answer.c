@@ -109,10 +109,12 @@ int answer_receive(int socket, struct answer *answer, struct join_error *error)
 		.msg_controllen = sizeof(control),
 	};
 
+	/* ECONNRESET tells, once, that the helper ended without having read the hello;
+	 * what it answered is still there. */
 	do {
 		answer->length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-	} while (answer->length < 0 && errno == EINTR);
-	if (answer->length < 0 && errno != ECONNRESET)
+	} while (answer->length < 0 && (errno == EINTR || errno == ECONNRESET));
+	if (answer->length < 0)
 		return fail_errno(error, "receive from the helper");
 	if (answer->length <= 0)
 		return fail_answer(

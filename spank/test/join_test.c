@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,6 +46,7 @@ struct scenario {
 	bool only_one;
 	const char *other; /* a namespace that comes third */
 	bool gone; /* the helper has ended before the task comes */
+	bool deaf; /* the helper answers and ends without having read the hello */
 	bool interrupted; /* signals arrive while the task waits */
 	bool reports;
 	uid_t uid;
@@ -222,6 +224,14 @@ __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 
 /* ---- the helper ---- */
 
+static void await_hello(int socket)
+{
+	struct pollfd there = { .fd = socket, .events = POLLIN };
+
+	if (poll(&there, 1, -1) < 0)
+		give_up("wait for the task");
+}
+
 /* Receives one hello and checks that it shows where the task is. */
 static void receive_hello(int socket, pid_t pid)
 {
@@ -316,7 +326,9 @@ static void join(const struct scenario *s)
 		task(pair[0], s);
 	}
 	close(pair[0]);
-	if (!s->gone)
+	if (s->deaf)
+		await_hello(pair[1]);
+	else if (!s->gone)
 		receive_hello(pair[1], pid);
 	if (s->interrupted)
 		interrupt(pid);
@@ -473,6 +485,17 @@ static void no_answer(void)
 static void helper_gone(void)
 {
 	join(&(struct scenario){ .uid = NOBODY, .gone = true });
+	expect_failure(ENDED, ENDED_HINT, true);
+}
+
+/* As where the helper cannot be started: the answer must not be lost. */
+static void answered_unasked(void)
+{
+	join(&(struct scenario){ .answer = BYTES("error=make a user namespace: no\0"),
+				 .uid = NOBODY,
+				 .deaf = true });
+	expect_failure("make a user namespace: no", "", true);
+	join(&(struct scenario){ .uid = NOBODY, .deaf = true });
 	expect_failure(ENDED, ENDED_HINT, true);
 }
 
@@ -719,6 +742,7 @@ int main(void)
 		{ "signals do not disturb the wait", interrupted },
 		{ "a helper that ends without answer is told", no_answer },
 		{ "a helper that is gone is told", helper_gone },
+		{ "an answer of a helper that asked nothing is heard", answered_unasked },
 		{ "the helper's error and hint are all tasks'", refused },
 		{ "an error counts, whatever comes with it", refused_with_descriptors },
 		{ "the longest error arrives", longest_refusal },

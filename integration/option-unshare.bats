@@ -56,9 +56,13 @@ host_namespace() { printf '%s %s' "$1" "$(readlink "/proc/self/ns/$1")"; }
 
 @test "unshare: with pid nothing of the host is seen, and process 1 reaps" {
 	run_ok crun "${in_image[@]}" --container-unshare=pid sh -c '
+		until grep -qx brolga-launch /proc/1/comm; do sleep 0.1; done # it has begun
 		for p in /proc/[0-9]*; do echo "$(cat $p/comm)"; done
 		sh -c "sleep 0.2 & exit"
-		sleep 0.5; grep -l "State:.Z" /proc/[0-9]*/status || echo no zombies'
+		for i in $(seq 100); do
+			grep -qsx sleep /proc/[0-9]*/comm || { echo no zombies; break; }
+			sleep 0.1
+		done'
 	expect_line brolga-launch
 	expect_line 'no zombies'
 	refute_match 'slurm|init|systemd'

@@ -5,10 +5,29 @@ package hooks
 import (
 	"os"
 	"testing"
+
+	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
-// TestAll checks that each directory beside this file is a hook of its name
-// and says what it is.
+// hasMoment tells whether a hook has the method of a moment.
+func hasMoment(h hook.Hook, moment string) (ok bool) {
+	switch moment {
+	case hook.AtEdit:
+		_, ok = h.(hook.Editor)
+	case hook.AtInspect:
+		_, ok = h.(hook.Inspector)
+	case hook.AtRuntime:
+		_, ok = h.(hook.Actor)
+	case hook.AtTask:
+		_, ok = h.(hook.Companion)
+	case hook.AtGate:
+		_, ok = h.(hook.Gate)
+	}
+	return ok
+}
+
+// TestAll checks that each directory beside this file is a hook of its name, and that
+// it says what it is and does that.
 func TestAll(t *testing.T) {
 	listed := map[string]bool{}
 	for _, h := range All() {
@@ -16,8 +35,12 @@ func TestAll(t *testing.T) {
 			t.Errorf("hook %s is listed twice", h.Name())
 		}
 		listed[h.Name()] = true
-		if d := h.Describe(); d.Moment == "" || d.When == "" || d.Effect == "" {
+		d := h.Describe()
+		if d.When == "" || d.Effect == "" {
 			t.Errorf("hook %s is described by %+v", h.Name(), d)
+		}
+		if !hasMoment(h, d.Moment) {
+			t.Errorf("hook %s says that its moment is %q; it has no such method, or one of another type", h.Name(), d.Moment)
 		}
 	}
 	entries, err := os.ReadDir(".")

@@ -94,9 +94,6 @@ func (Hook) Edit(spec *specs.Spec, r request.Request) error {
 	return nil
 }
 
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }
-
 // Inputs implements hook.Rememberer.
 func (h Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(r.Accelerators) // plain data

@@ -52,12 +52,6 @@ func (Hook) Describe() hook.Description {
 // Wanted implements hook.Hook.
 func (Hook) Wanted(r request.Request) bool { return r.Glibc != request.GlibcNo }
 
-// Edit implements hook.Hook; all depends on what is in the image.
-func (Hook) Edit(*specs.Spec, request.Request) error { return nil }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }
-
 // Inputs implements hook.Rememberer.
 func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	return []string{string(r.Glibc), replace.SearchPath(spec.Process.Env)}

@@ -87,12 +87,6 @@ func active(r request.Request) []request.MountSet {
 	return all
 }
 
-// Edit implements hook.Hook; what is shown can depend on what is in the image.
-func (Hook) Edit(*specs.Spec, request.Request) error { return nil }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }
-
 // Inputs implements hook.Rememberer.
 func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(active(r)) // plain data

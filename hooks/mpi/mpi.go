@@ -60,12 +60,6 @@ func Describe(m config.MPI, forAll bool) hook.Description {
 // Wanted implements hook.Hook.
 func (Hook) Wanted(r request.Request) bool { return r.MPI != nil }
 
-// Edit implements hook.Hook; all depends on what is in the image.
-func (Hook) Edit(*specs.Spec, request.Request) error { return nil }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }
-
 // Inputs implements hook.Rememberer.
 func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(r.MPI) // plain data

@@ -24,7 +24,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
-// Hook implements hook.Hook.
+// Hook implements hook.Editor.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -60,6 +60,3 @@ func (Hook) Edit(spec *specs.Spec, r request.Request) error {
 		tmpfs(p.ClientDir, "mode=0700"))
 	return nil
 }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }

@@ -35,7 +35,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/ssh/setup"
 )
 
-// Hook implements hook.Inspector and hook.Companion.
+// Hook implements hook.Editor, hook.Inspector and hook.Companion.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -60,9 +60,6 @@ func (Hook) Edit(s *specs.Spec, _ request.Request) error {
 		bundlespec.Bind(config.SSHPath(), setup.Program, "ro"))
 	return nil
 }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }
 
 // clientConfig is where OpenSSH's clients look, whoever has built them for a
 // distribution (ssh_config(5), FILES).

@@ -17,8 +17,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/brolga-hpc/brolga/pkg/barrier"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -45,12 +43,6 @@ func (Hook) Describe() hook.Description {
 
 // Wanted implements hook.Hook.
 func (Hook) Wanted(r request.Request) bool { return r.Sync != nil }
-
-// Edit implements hook.Hook; the container is as it is.
-func (Hook) Edit(*specs.Spec, request.Request) error { return nil }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }
 
 // Begin joins the nodes, so that those that wait learn at once of one that fails.
 func (Hook) Begin(r request.Request) hook.Passage {

@@ -17,7 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
-// Hook implements hook.Hook.
+// Hook implements hook.Editor.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -37,6 +37,3 @@ func (Hook) Edit(spec *specs.Spec, r request.Request) error {
 	spec.Mounts = append(spec.Mounts, bundlespec.Bind(r.XAuthority, r.XAuthority, "ro", bundlespec.AsUser, bundlespec.Optional))
 	return nil
 }
-
-// Runtime implements hook.Hook; there is nothing to do.
-func (Hook) Runtime(*specs.State) error { return nil }

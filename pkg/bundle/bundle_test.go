@@ -192,7 +192,6 @@ func (failing) Name() string                            { return "failing" }
 func (failing) Describe() hook.Description              { return hook.Description{} }
 func (failing) Wanted(request.Request) bool             { return true }
 func (failing) Edit(*specs.Spec, request.Request) error { return errors.New("no such device") }
-func (failing) Runtime(*specs.State) error              { return nil }
 
 func TestCreateErrors(t *testing.T) {
 	image := makeImage(t, map[string]string{"etc/passwd": ""})

@@ -310,14 +310,18 @@ func libcontainerConfig(b *bundle.Bundle, hooks configs.HookList) (*configs.Conf
 	return config, nil
 }
 
-// functionHooks wraps hooks for libcontainer, which runs them in this process. It
+// functionHooks wraps actors for libcontainer, which runs them in this process. It
 // believes that the bundle is the working directory.
 func functionHooks(hooks []hook.Hook, bundle string, failed *error) configs.HookList {
 	var list configs.HookList
 	for _, h := range hooks {
+		a, ok := h.(hook.Actor)
+		if !ok {
+			continue
+		}
 		list = append(list, configs.NewFunctionHook(func(state *specs.State) error {
 			state.Bundle = bundle
-			if err := h.Runtime(state); err != nil {
+			if err := a.Runtime(state); err != nil {
 				*failed = fmt.Errorf("hook %s: %w", h.Name(), err)
 			}
 			return *failed

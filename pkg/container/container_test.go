@@ -37,11 +37,10 @@ func TestMain(m *testing.M) {
 // probe is a hook that calls a function.
 type probe func(*specs.State) error
 
-func (probe) Name() string                            { return "probe" }
-func (probe) Describe() hook.Description              { return hook.Description{} }
-func (probe) Wanted(request.Request) bool             { return true }
-func (probe) Edit(*specs.Spec, request.Request) error { return nil }
-func (p probe) Runtime(s *specs.State) error          { return p(s) }
+func (probe) Name() string                   { return "probe" }
+func (probe) Describe() hook.Description     { return hook.Description{} }
+func (probe) Wanted(request.Request) bool    { return true }
+func (p probe) Runtime(s *specs.State) error { return p(s) }
 
 // makeImage makes a squashfs of a root file system and returns it open.
 func makeImage(t *testing.T) *os.File {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
@@ -19,13 +17,11 @@ type gate struct {
 	got    *[]error
 }
 
-func (gate) Name() string                            { return "gate" }
-func (gate) Describe() hook.Description              { return hook.Description{} }
-func (gate) Wanted(request.Request) bool             { return true }
-func (gate) Edit(*specs.Spec, request.Request) error { return nil }
-func (gate) Runtime(*specs.State) error              { return nil }
-func (g gate) Begin(request.Request) hook.Passage    { return g }
-func (g gate) Shut() <-chan struct{}                 { return g.shut }
+func (gate) Name() string                         { return "gate" }
+func (gate) Describe() hook.Description           { return hook.Description{} }
+func (gate) Wanted(request.Request) bool          { return true }
+func (g gate) Begin(request.Request) hook.Passage { return g }
+func (g gate) Shut() <-chan struct{}              { return g.shut }
 func (g gate) Pass(failure error) error {
 	*g.got = append(*g.got, failure)
 	return errors.Join(g.reason, failure)

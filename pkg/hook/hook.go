@@ -3,19 +3,19 @@
 // Package hook defines what a site or vendor adds to a container: a Go package
 // under hooks/ that runs inside the helper, without a process of its own.
 //
-// A hook has a name, a condition and two moments. Edit changes the OCI runtime
-// specification before anything is mounted; it is pure. Runtime runs in the
-// helper, as root on the host, after libcontainer made the container's
-// namespaces and mounts and before the container's root is switched to the
-// rootfs (the OCI moment "createRuntime"). A runtime hook never executes a
-// program of the image and follows no path of it. A hook that is a [Starter]
-// has a third moment, and a [Companion] leaves a process for the step.
+// A hook has a name, a condition and the moments whose methods it has, in this order:
 //
-// An [Inspector] has one in between, for what depends on the files of the image:
-// they can be looked at, and covered with files of the host, before anything else
-// of the host is mounted (inspect.go).
+//   - An [Editor] changes the OCI runtime specification before anything is mounted.
+//   - An [Inspector] is for what depends on the files of the image: they can be looked
+//     at, and covered with files of the host, before anything else of the host is
+//     mounted (inspect.go).
+//   - An [Actor] runs in the helper, as root on the host, once libcontainer has made
+//     the container's namespaces and mounts.
+//   - A [Starter] runs there when the container is complete.
+//   - A [Companion] leaves a process in it for the step.
+//   - A [Gate] holds the tasks of the step back when all the others are done.
 //
-// A [Gate] holds the tasks of the step back when all the others are done.
+// As root, none of them executes a program of the image or follows a path of it.
 //
 // Programs that others wrote as OCI hooks are hooks, too: package external.
 package hook
@@ -32,7 +32,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 )
 
-// Hook is one hook.
+// Hook is what every hook is. What it does is in the methods of the moments that it
+// has besides.
 type Hook interface {
 	// Name is what messages and settings call the hook.
 	Name() string
@@ -41,14 +42,23 @@ type Hook interface {
 	Describe() Description
 	// Wanted tells whether the hook applies to the step.
 	Wanted(r request.Request) bool
-	// Edit changes the specification. It does no I/O.
+}
+
+// Editor is a hook that changes the specification.
+type Editor interface {
+	Hook
+	// Edit is pure: it does no I/O.
 	Edit(spec *specs.Spec, r request.Request) error
-	// Runtime acts on the container whose state is given. A hook that has
-	// nothing to do there returns nil.
+}
+
+// Actor is a hook that acts on the container before its root is switched to the
+// rootfs (the OCI moment "createRuntime").
+type Actor interface {
+	Hook
 	Runtime(state *specs.State) error
 }
 
-// Starter is a hook that also acts once the container is complete, its root
+// Starter is a hook that acts once the container is complete, its root
 // switched, and before any task is in it (the OCI moment "poststart").
 type Starter interface {
 	Hook
@@ -112,10 +122,14 @@ func Select(hooks []Hook, r request.Request) []Hook {
 	return wanted
 }
 
-// Edit lets each hook change the specification.
+// Edit lets each editor change the specification.
 func Edit(hooks []Hook, spec *specs.Spec, r request.Request) error {
 	for _, h := range hooks {
-		if err := h.Edit(spec, r); err != nil {
+		e, ok := h.(Editor)
+		if !ok {
+			continue
+		}
+		if err := e.Edit(spec, r); err != nil {
 			return fmt.Errorf("hook %s: %w", h.Name(), err)
 		}
 	}

@@ -24,7 +24,6 @@ type fake struct {
 func (f fake) Name() string                { return f.name }
 func (f fake) Describe() Description       { return Description{} }
 func (f fake) Wanted(request.Request) bool { return f.wanted }
-func (f fake) Runtime(*specs.State) error  { return nil }
 func (f fake) Edit(s *specs.Spec, _ request.Request) error {
 	s.Hostname += f.name
 	return f.err

@@ -97,7 +97,7 @@ func Hooks(all []Descriptor, o Options) []hook.Hook {
 			case "poststop":
 				hooks = append(hooks, stopper{p})
 			default:
-				hooks = append(hooks, p)
+				hooks = append(hooks, actor{p})
 			}
 		}
 	}
@@ -157,21 +157,21 @@ func (p program) Edit(spec *specs.Spec, _ request.Request) error {
 	return nil
 }
 
-// Runtime implements hook.Hook: it runs the program on the host or, for
+// actor is a program that runs before the container's root is switched.
+type actor struct{ program }
+
+// Runtime implements hook.Actor: it runs the program on the host or, for
 // createContainer, in the namespaces of the container, where the host's files are
 // still at their places beside the container's root.
-func (p program) Runtime(state *specs.State) error {
-	if p.stage == "createContainer" {
-		return inContainer(state.Pid, func() error { return p.run(state) })
+func (a actor) Runtime(state *specs.State) error {
+	if a.stage == "createContainer" {
+		return inContainer(state.Pid, func() error { return a.run(state) })
 	}
-	return p.run(state)
+	return a.run(state)
 }
 
 // starter is a program that runs when the container is complete.
 type starter struct{ program }
-
-// Runtime implements hook.Hook; there is nothing to do yet.
-func (starter) Runtime(*specs.State) error { return nil }
 
 // Started implements hook.Starter.
 func (s starter) Started(state *specs.State) error { return s.run(state) }

@@ -264,7 +264,7 @@ func runs(t *testing.T, script, members string, change func(path string), o Opti
 	if o.Timeout == 0 {
 		o.Timeout = time.Minute
 	}
-	err = Hooks([]Descriptor{d}, o)[0].Runtime(&specs.State{ID: "step-1.0", Pid: 7, Bundle: "/proc"})
+	err = Hooks([]Descriptor{d}, o)[0].(hook.Actor).Runtime(&specs.State{ID: "step-1.0", Pid: 7, Bundle: "/proc"})
 	return told, err
 }
 

@@ -30,9 +30,6 @@ import (
 // stopper is a program that runs when the container is gone.
 type stopper struct{ program }
 
-// Runtime implements hook.Hook; there is nothing to do yet.
-func (stopper) Runtime(*specs.State) error { return nil }
-
 // note is the content of the file.
 type note struct {
 	State    specs.State

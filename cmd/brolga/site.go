@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"strconv"
@@ -30,15 +29,9 @@ func configFlag(fs *flag.FlagSet) *string {
 		"site configuration `FILE`; default $"+configVariable+" or "+config.DefaultPath+", if it exists")
 }
 
-// loadConfig reads the site configuration. Only the default file may be missing.
+// loadConfig reads the site configuration that --config names.
 func loadConfig(path string) (config.Config, error) {
-	if path != "" {
-		return config.Load(path)
-	}
-	c, err := config.Load(config.DefaultPath)
-	if errors.Is(err, fs.ErrNotExist) {
-		return config.Default(), nil
-	}
+	c, _, err := config.Load(path, os.ReadFile)
 	return c, err
 }
 

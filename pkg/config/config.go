@@ -13,10 +13,11 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -261,8 +262,7 @@ func (s Size) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// DefaultPath is the configuration file that is read when plugstack.conf names
-// none.
+// DefaultPath is the configuration file that is read when nobody names one.
 const DefaultPath = "/etc/brolga/brolga.toml"
 
 // The values of [Config.UserSquashfs].
@@ -344,17 +344,23 @@ func Default() Config {
 	}
 }
 
-// Load reads the file at path over the defaults and checks the result. A
-// missing file is an error: the path was named by someone.
-func Load(path string) (Config, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("read site configuration: %w", err)
+// Load reads, with read, the file at named over the defaults, and checks the result.
+// Where nobody has named one it is that at [DefaultPath], if it exists; one that is
+// named must. Path is what was read, or "".
+func Load(named string, read func(path string) ([]byte, error)) (c Config, path string, err error) {
+	path = cmp.Or(named, DefaultPath)
+	text, err := read(path)
+	if named == "" && errors.Is(err, fs.ErrNotExist) {
+		return Default(), "", nil
 	}
-	return Parse(path, text)
+	if err != nil {
+		return Config{}, "", fmt.Errorf("read site configuration: %w", err)
+	}
+	c, err = Parse(path, text)
+	return c, path, err
 }
 
-// Parse is [Load] for text that has been read already; path is used in errors.
+// Parse reads text over the defaults and checks the result; path is used in errors.
 func Parse(path string, text []byte) (Config, error) {
 	c := Default()
 	err := Decode(path, text, &c)

@@ -5,8 +5,8 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -51,18 +51,45 @@ func TestDefaultIsValid(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "brolga.toml")
-	if err := os.WriteFile(path, []byte("store = '/scratch/brolga'\n[container]\nwritable = false\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	want := Default()
-	want.Store, want.Container.Writable = Dirs{"/scratch/brolga"}, false
-	if got, err := Load(path); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Load = %+v, %v; want %+v", got, err, want)
-	}
-	missing := path + ".missing"
-	if _, err := Load(missing); err == nil || !strings.Contains(err.Error(), "read site configuration: open "+missing) {
-		t.Errorf("Load of a missing file = %v; want an error that names it", err)
+	missing := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
+	closed := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}
+	changed := Default()
+	changed.StoreOwner = "images"
+	for _, tt := range []struct {
+		name, named string
+		text        string
+		readErr     error
+		asked, path string
+		want        Config
+		err         string
+	}{
+		{name: "named", named: "/a.toml", text: "store_owner = 'images'", asked: "/a.toml", path: "/a.toml", want: changed},
+		{name: "by default", text: "store_owner = 'images'", asked: DefaultPath, path: DefaultPath, want: changed},
+		{name: "none", readErr: missing, asked: DefaultPath, want: Default()},
+
+		{name: "named and missing", named: "/a.toml", readErr: missing, asked: "/a.toml", err: "read site configuration: open x: file does not exist"},
+		{name: "unreadable", readErr: closed, asked: DefaultPath, err: "read site configuration: open x: permission denied"},
+		{name: "wrong", named: "/a.toml", text: "x = 1", asked: "/a.toml", err: "read site configuration /a.toml: unknown key x in /a.toml:1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := ""
+			got, path, err := Load(tt.named, func(path string) ([]byte, error) {
+				asked = path
+				return []byte(tt.text), tt.readErr
+			})
+			if asked != tt.asked {
+				t.Errorf("Load reads %q; want %q", asked, tt.asked)
+			}
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("Load = %v; want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || path != tt.path || !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("Load = %+v, %q, %v; want %+v, %q", got, path, err, tt.want, tt.path)
+			}
+		})
 	}
 }
 

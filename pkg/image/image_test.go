@@ -123,7 +123,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.conf, err = config.Load(s.confPath); err != nil {
+	if s.conf, _, err = config.Load(s.confPath, os.ReadFile); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -471,7 +471,7 @@ func (s *site) tier(t *testing.T, dir string) {
 	if err := os.WriteFile(s.confPath, []byte(changed), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if s.conf, err = config.Load(s.confPath); err != nil || len(s.conf.Store) != 2 {
+	if s.conf, _, err = config.Load(s.confPath, os.ReadFile); err != nil || len(s.conf.Store) != 2 {
 		t.Fatalf("stores %v, %v; want two", s.conf.Store, err)
 	}
 }

@@ -82,7 +82,7 @@ func (s *site) policy(t *testing.T, text string) {
 	if err := os.WriteFile(s.confPath, []byte(before+"[policy]\n"+text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if s.conf, err = config.Load(s.confPath); err != nil {
+	if s.conf, _, err = config.Load(s.confPath, os.ReadFile); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,9 +3,7 @@
 package job
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
@@ -105,23 +103,12 @@ func checkABI(number string) error {
 		"ask the administrator to install all of Brolga from one release")
 }
 
-// LoadConfig reads the site configuration with read. Without a configured path
-// the default file is read if it exists; path is what was read, or "".
+// LoadConfig reads the site configuration that plugstack.conf names ([config.Load]).
 func (c Call) LoadConfig(read func(string) ([]byte, error)) (cfg config.Config, path string, err error) {
-	path = c.ConfigPath
-	if path == "" {
-		path = config.DefaultPath
-	}
-	text, err := read(path)
-	if c.ConfigPath == "" && errors.Is(err, fs.ErrNotExist) {
-		return config.Default(), "", nil
-	}
-	if err != nil {
-		return config.Config{}, "", fault.WithHint(fmt.Errorf("read site configuration: %w", err),
-			"tell the administrator of this cluster")
-	}
-	cfg, err = config.Parse(path, text)
-	return cfg, path, err
+	return config.Load(c.ConfigPath, func(path string) ([]byte, error) {
+		text, err := read(path)
+		return text, fault.WithHint(err, "tell the administrator of this cluster")
+	})
 }
 
 // Resolve decides what the step needs.

@@ -54,6 +54,19 @@ void export_forget(spank_t sp)
 	}
 }
 
+/* In srun, sbatch and salloc: sets a variable of the step, NAME=VALUE. Returns -1
+ * without memory. */
+int export_to_step(const char *entry)
+{
+	char *name = name_of(entry);
+	int rc = name ? 0 : -1;
+
+	if (name && strchr(entry, '='))
+		rc = setenv(name, value_of(entry), 1);
+	free(name);
+	return rc;
+}
+
 /* In srun, sbatch and salloc: sets a variable of the job's prologs, NAME=VALUE. */
 void export_to_job(spank_t sp, const char *entry)
 {

@@ -21,11 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../cmd/libbrolga/brolga.h"
-
 SPANK_PLUGIN(brolga, 1)
-
-extern char **environ;
 
 /* What slurmstepd knows of its step's container. */
 static struct {
@@ -37,48 +33,9 @@ static struct {
 	bool failed;
 } step = { .socket = -1, .request = -1 };
 
-/* In srun: the nodes of the step have to know each other, and may do so already. */
-static bool wants_peers, knows_peers;
-
-/* The site configuration that plugstack.conf names, or NULL. */
-static const char *config_path;
-
-static int parse_arguments(int ac, char **av)
-{
-	for (int i = 0; i < ac; i++) {
-		if (strncmp(av[i], "config=/", strlen("config=/")) == 0) {
-			config_path = av[i] + strlen("config=");
-			continue;
-		}
-		slurm_error("brolga: plugstack.conf: unknown argument \"%s\": want config=/PATH",
-			    av[i]);
-		return -1;
-	}
-	return 0;
-}
-
 static bool in_submit_context(void)
 {
 	return spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR;
-}
-
-/* Finds a record in a reply, which is padded with NUL. */
-static const char *reply_find(const char *reply, size_t size, const char *name)
-{
-	const char *at = reply, *key, *value;
-	size_t length;
-
-	while ((value = record_next(&at, reply + size, &key, &length)))
-		if (record_is(key, length, name))
-			return value;
-	return NULL;
-}
-
-static void report(const char *error, const char *hint)
-{
-	slurm_error("brolga: error: %s", error ? error : "internal error: no reason was given");
-	if (hint && *hint)
-		slurm_error("brolga: hint: %s", hint);
 }
 
 /*
@@ -95,7 +52,7 @@ int slurm_spank_init(spank_t sp, int ac, char **av)
 
 	if (!in_submit_context() && spank_context() != S_CTX_REMOTE)
 		return 0;
-	rc = parse_arguments(ac, av);
+	rc = request_configure(ac, av);
 	/* Also after a mistake: a node that does not know the options of a step
 	 * would run it on the host. */
 	if (options_register(sp) < 0)
@@ -109,122 +66,20 @@ int slurm_spank_init(spank_t sp, int ac, char **av)
 	return rc;
 }
 
-static void add_request(struct message *m, const char *context)
-{
-	message_add(m, "context", context);
-	message_add_number(m, "abi", BROLGA_ABI);
-	if (config_path)
-		message_add(m, "config", config_path);
-	options_add(m);
-}
-
-/*
- * Ends srun, sbatch or salloc as they would end themselves after a failed
- * callback, less the two lines they would add to the one that says what is
- * wrong. Nothing has been submitted yet, so nothing is left behind.
- */
-__attribute__((noreturn)) static void end_submission(void)
-{
-	const char *status = getenv("SLURM_EXIT_ERROR"); /* srun(1) */
-
-	_exit(status && atoi(status) > 0 ? atoi(status) : EXIT_FAILURE);
-}
-
-/* Sets a variable NAME=VALUE, with memory of its own. */
-static int set_variable(const char *entry)
-{
-	char *name = strndup(entry, strcspn(entry, "="));
-	int rc = name ? setenv(name, strchr(entry, '=') + 1, 1) : -1;
-
-	free(name);
-	return rc;
-}
-
-/* Has the step told where its nodes are; NULL: where all nodes of the cluster are. */
-static int tell_peers(const char *nodes)
-{
-	static char reply[128 << 10]; /* as long as a variable may be (execve(2)) */
-	const char *at = reply, *key, *value;
-	struct message m = { 0 };
-	size_t length;
-	int rc;
-
-	message_add(&m, "context", "launch");
-	peers_add(&m, nodes);
-	rc = library_launch(&m, reply, sizeof(reply));
-	message_free(&m);
-	if (rc < 0) {
-		report(reply_find(reply, sizeof(reply), "error"),
-		       reply_find(reply, sizeof(reply), "hint"));
-		return -1;
-	}
-	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
-		if (record_is(key, length, "env") && strchr(value, '=') && set_variable(value) < 0)
-			rc = -1;
-	if (rc < 0 || export_keep() < 0) {
-		report("no memory for the environment", NULL);
-		return -1;
-	}
-	return 0;
-}
-
-/* In srun, sbatch and salloc: say no before anything is submitted. */
-static void submit(spank_t sp)
-{
-	static char reply[64 << 10]; /* a whole environment definition file */
-	static int submitted;
-	const char *at = reply, *key, *value;
-	struct message m = { 0 };
-	size_t length;
-	int rc;
-
-	add_request(&m, "submit");
-	if (spank_context() == S_CTX_LOCAL)
-		message_add(&m, "launches", "1");
-	job_add_environment(&m, environ);
-	rc = library_submit(&m, reply, sizeof(reply));
-	message_free(&m);
-	if (rc < 0) {
-		if (reply_find(reply, sizeof(reply), "done"))
-			_exit(EXIT_SUCCESS);
-		if (!reply_find(reply, sizeof(reply), "reported"))
-			report(reply_find(reply, sizeof(reply), "error"),
-			       reply_find(reply, sizeof(reply), "hint"));
-		end_submission();
-	}
-	while ((value = record_next(&at, reply + sizeof(reply), &key, &length)))
-		if (record_is(key, length, "env") && strchr(value, '=') && set_variable(value) < 0)
-			rc = -1;
-		else if (record_is(key, length, "job"))
-			export_to_job(sp, value);
-	wants_peers = reply_find(reply, sizeof(reply), "peers") != NULL;
-	if (rc < 0 || export_keep() < 0) {
-		report("no memory for the environment", NULL);
-		end_submission();
-	}
-	/* srun asks again for each component of a heterogeneous step, whose environments
-	 * it makes before it knows nodes, and calls slurm_spank_local_user_init once. */
-	if (wants_peers && submitted++ && !knows_peers) {
-		knows_peers = true;
-		if (tell_peers(NULL) < 0)
-			end_submission();
-	}
-}
-
 /*
  * slurm_spank_local_user_init - the step has its nodes and is about to start.
  *
  * Process:  srun, once. What it sets reaches the first component of a
- *           heterogeneous step only, see submit.
+ *           heterogeneous step only, see submit.c.
  * Identity: the user.
  * Go:       called, if the nodes have to know each other.
  * Failure:  ends srun, which gives up the step and its own allocation.
  */
 int slurm_spank_local_user_init(spank_t sp, int ac, char **av)
 {
-	(void)sp, (void)ac, (void)av;
+	(void)ac, (void)av;
 
-	return wants_peers && !knows_peers ? tell_peers(getenv("SLURM_NODELIST")) : 0;
+	return submit_nodes(sp, getenv("SLURM_NODELIST"));
 }
 
 /* In slurmstepd: start the helper, which works while Slurm starts the tasks. */
@@ -254,7 +109,7 @@ static int start(spank_t sp, char *reply, size_t size)
 	if (request < 0)
 		return -1;
 	/* The helper needs longer to start than this takes. */
-	add_request(&m, "node");
+	request_add(&m, "node");
 	if (job_add_facts(&m, sp) < 0)
 		snprintf(reply, size, "error=Slurm does not tell the facts of this step");
 	else
@@ -292,7 +147,7 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 	if (!options_given() && !options_in_environment(sp))
 		return 0;
 	if (in_submit_context()) {
-		submit(sp);
+		submit_step(sp);
 		return 0;
 	}
 	if (spank_context() != S_CTX_REMOTE || !job_is_container_step(sp))
@@ -373,8 +228,8 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
 	if (!step.wanted)
 		return 0;
 	if (step.failed)
-		end_task(sp, true, reply_find(step.reply, sizeof(step.reply), "error"),
-			 reply_find(step.reply, sizeof(step.reply), "hint"));
+		end_task(sp, true, record_find(step.reply, sizeof(step.reply), "error"),
+			 record_find(step.reply, sizeof(step.reply), "hint"));
 	status = prolog_run(sp, &error);
 	if (status) {
 		report(error.text, NULL);
@@ -401,8 +256,9 @@ int slurm_spank_job_epilog(spank_t sp, int ac, char **av)
 	const char *node = getenv("SLURMD_NODENAME");
 	uint32_t job = 0;
 
-	if (parse_arguments(ac, av) == 0 && spank_get_item(sp, S_JOB_ID, &job) == ESPANK_SUCCESS &&
-	    node && epilog_run(config_path, node, job) < 0)
+	if (request_configure(ac, av) == 0 &&
+	    spank_get_item(sp, S_JOB_ID, &job) == ESPANK_SUCCESS && node &&
+	    epilog_run(request_config(), node, job) < 0)
 		slurm_error("brolga: remove containers of job %u: the helper has failed", job);
 	return 0;
 }

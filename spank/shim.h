@@ -52,6 +52,9 @@ const char *record_next(const char **at, const char *end, const char **key, size
 /* Tells whether the key of a record that record_next returned is name. */
 bool record_is(const char *key, size_t key_length, const char *name);
 
+/* Returns the value of the first record with that name, or NULL. NUL may follow them. */
+const char *record_find(const char *records, size_t size, const char *name);
+
 /* ---- options.c: what srun, sbatch and salloc understand ---- */
 
 int options_register(spank_t sp);
@@ -60,6 +63,22 @@ bool options_in_environment(spank_t sp);
 void options_recover(spank_t sp);
 void options_add(struct message *m);
 void options_free(void);
+
+/* ---- request.c: what is asked for ---- */
+
+int request_configure(int ac, char **av);
+const char *request_config(void);
+void request_add(struct message *m, const char *context);
+
+/* ---- report.c: what is wrong ---- */
+
+void report(const char *error, const char *hint);
+void report_reply(const char *reply, size_t size);
+
+/* ---- submit.c: srun, sbatch and salloc ---- */
+
+void submit_step(spank_t sp);
+int submit_nodes(spank_t sp, const char *nodes);
 
 /* ---- job.c: facts of the step ---- */
 
@@ -73,6 +92,7 @@ int job_local_task(spank_t sp);
 /* ---- export.c: our variables and --export ---- */
 
 void export_forget(spank_t sp);
+int export_to_step(const char *entry);
 void export_to_job(spank_t sp, const char *entry);
 int export_keep(void);
 void export_restore(spank_t sp);

@@ -90,3 +90,14 @@ bool record_is(const char *key, size_t key_length, const char *name)
 {
 	return strlen(name) == key_length && memcmp(key, name, key_length) == 0;
 }
+
+const char *record_find(const char *records, size_t size, const char *name)
+{
+	const char *at = records, *key, *value;
+	size_t length;
+
+	while ((value = record_next(&at, records + size, &key, &length)))
+		if (record_is(key, length, name))
+			return value;
+	return NULL;
+}

@@ -24,6 +24,13 @@ void give_up(const char *what, const char *object)
 	exit(error ? error : EXIT_FAILURE);
 }
 
+void complain(const char *text, const char *hint)
+{
+	fprintf(stderr, "brolga: error: %s\n", text);
+	if (hint && *hint)
+		fprintf(stderr, "brolga: hint: %s\n", hint);
+}
+
 struct plan open_plan(int fd)
 {
 	struct stat status;

@@ -83,13 +83,6 @@ static int attend(pid_t child, const char *stepd)
 	}
 }
 
-static void tell_of_failure(const char *text, const char *hint)
-{
-	fprintf(stderr, "brolga: error: %s\n", text);
-	if (hint)
-		fprintf(stderr, "brolga: hint: %s\n", hint);
-}
-
 /* Reads the reply, records, until its end. Returns its length. */
 static size_t read_reply(int fd, char *reply, size_t size)
 {
@@ -155,7 +148,7 @@ static int report_end(int socket, int status)
 		error = "the container was not saved: the helper has ended";
 	if (!error)
 		return status;
-	tell_of_failure(error, hint);
+	complain(error, hint);
 	return status ? status : W_EXITCODE(EXIT_FAILURE, 0);
 }
 

@@ -13,6 +13,7 @@ struct plan {
 /* ---- command.c: the plan and the command ---- */
 
 __attribute__((noreturn)) void give_up(const char *what, const char *object);
+void complain(const char *text, const char *hint);
 struct plan open_plan(int fd);
 const char *plan_next(struct plan *plan, const char *key);
 char **make_arguments(struct plan plan, char *command, int argc, char **argv);

@@ -49,9 +49,7 @@ struct run {
 
 __attribute__((noreturn)) static void fail_run(const struct join_error *error)
 {
-	fprintf(stderr, "brolga: error: %s\n", error->text);
-	if (*error->hint)
-		fprintf(stderr, "brolga: hint: %s\n", error->hint);
+	complain(error->text, error->hint);
 	exit(STATUS_BROLGA);
 }
 

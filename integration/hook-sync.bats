@@ -77,6 +77,20 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 	expect_no_leftovers
 }
 
+@test "sync: a container that was kept needs no image" {
+	cat >"$user_home/sync.sh" <<-SCRIPT
+		#!/bin/bash
+		srun --container-name=kept --container-writable --container-image=$BROLGA_TEST_IMAGE sh -c 'echo kept >/var/tmp/kept'
+		srun --container-name=kept --container-sync cat /var/tmp/kept
+		srun --container-name=kept --container-ssh sh -c 'ssh -n n1 cat /var/tmp/kept; ssh -n n2 cat /var/tmp/kept; echo >>started
+			while [ "\$(wc -l <started)" -lt 2 ]; do sleep 0.1; done'
+	SCRIPT
+	run_ok as_user sbatch --wait -N2 -n2 -o sync.out sync.sh
+	run_ok as_user cat sync.out
+	expect_lines 6 '^kept$'
+	expect_no_leftovers
+}
+
 @test "sync: the variable asks for it, and steps side by side do not disturb each other" {
 	local step
 	for step in 1 2 3; do
@@ -109,6 +123,19 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 	run_fails crun -N4 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
 	refute_match '^runs$'
 	expect_lines 3 "$waited"'n2: image .*/debian is denied on this cluster'
+	expect_no_leftovers
+}
+
+@test "sync: a node whose configuration cannot be read ends all others" {
+	own_config n3 'nonsense = 1'
+	run_fails crun -N4 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
+	refute_match '^runs$'
+	expect_lines 3 "$waited"'n3: read site configuration .*unknown key nonsense'
+	expect_lines 1 'slurmstepd-n3: error: brolga: error: read site configuration .*unknown key nonsense'
+	chmod 0666 "$tools/own.toml"
+	run_fails crun -N4 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
+	refute_match '^runs$'
+	expect_lines 3 "$waited"'n3: read site configuration: .*someone other than root could change it$'
 	expect_no_leftovers
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -14,11 +15,15 @@ import (
 const maxAddresses = 120 << 10
 
 // share makes the secret of the step that srun is about to start, and asks the
-// shim to come back when the step has its nodes.
-func share(answer []wire.Record) ([]wire.Record, error) {
+// shim to come back when the step has its nodes. Nodes that cannot read their
+// configuration find in the step how to tell the others.
+func share(answer []wire.Record, r request.Request) ([]wire.Record, error) {
 	secret, err := slurm.NewSecret()
 	if err != nil {
 		return nil, err
+	}
+	if r.Sync != nil {
+		answer = append(answer, wire.Record{Key: "env", Value: slurm.SyncVariable + "=" + r.Sync.String()})
 	}
 	return append(answer,
 		wire.Record{Key: "env", Value: slurm.SecretVariable + "=" + secret.Reveal()},

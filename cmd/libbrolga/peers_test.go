@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -15,7 +17,7 @@ import (
 func TestShare(t *testing.T) {
 	seen := map[string]bool{}
 	for range 2 {
-		got, err := share([]wire.Record{{Key: "env", Value: "A=b"}})
+		got, err := share([]wire.Record{{Key: "env", Value: "A=b"}}, request.Request{})
 		if err != nil || len(got) != 3 || got[0].Value != "A=b" || got[2] != (wire.Record{Key: "peers", Value: "1"}) {
 			t.Fatalf("share = %v, %v", got, err)
 		}
@@ -24,6 +26,15 @@ func TestShare(t *testing.T) {
 			t.Errorf("share = %v; want a secret that no other step has", got)
 		}
 		seen[secret] = true
+	}
+}
+
+// TestShareSync checks that nodes are told how those of the step wait.
+func TestShareSync(t *testing.T) {
+	sync := config.Default().Sync
+	got, err := share(nil, request.Request{Sync: &sync})
+	if err != nil || !slices.Contains(got, wire.Record{Key: "env", Value: "BROLGA_STEP_SYNC=" + sync.String()}) {
+		t.Errorf("share = %v, %v; want the settings", got, err)
 	}
 }
 

@@ -53,7 +53,7 @@ func submit(c job.Call) ([]wire.Record, error) {
 		if r.DryRun {
 			return nil, dryRun(cfg, path, r)
 		}
-		return settings, nil
+		return shared(c, settings, r)
 	}
 	image := r.Image.In(dir)
 	if image.Digest, err = digestOf(cfg, path, r, image, c.Step.Env); err != nil {
@@ -70,8 +70,13 @@ func submit(c job.Call) ([]wire.Record, error) {
 		wire.Record{Key: "env", Value: option.PinVariable + "=" + r.Pin(image)},
 		wire.Record{Key: "job", Value: option.JobImageVariable + "=" + image.String()},
 	)
+	return shared(c, answer, r)
+}
+
+// shared adds what the nodes of the step share, if it is a step, and they do.
+func shared(c job.Call, answer []wire.Record, r request.Request) ([]wire.Record, error) {
 	if c.Launches && r.SharesSecret() {
-		return share(answer)
+		return share(answer, r)
 	}
 	return answer, nil
 }

@@ -338,6 +338,25 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestSyncText checks that a node reads what srun wrote.
+func TestSyncText(t *testing.T) {
+	for _, want := range []Sync{
+		Default().Sync,
+		{Ports: PortRange{7000, 7001}, Fanout: 2, Timeout: Duration(90 * time.Second), Interface: "hsn0", Address: `{node}-"hsn"`},
+	} {
+		if got, err := ParseSync(want.String()); err != nil || got != want {
+			t.Errorf("ParseSync(%s) = %+v, %v; want %+v", want, got, err, want)
+		}
+	}
+	low := Default().Sync
+	low.Ports.First = 22
+	for _, bad := range []string{low.String(), "sync = {port = 1}", "nonsense"} {
+		if got, err := ParseSync(bad); err == nil {
+			t.Errorf("ParseSync(%s) = %+v; want an error", bad, got)
+		}
+	}
+}
+
 func TestAddressOf(t *testing.T) {
 	for pattern, want := range map[string]string{"{address}": "10.0.0.1", "{node}-hsn": "n1-hsn", "{node}.{address}": "n1.10.0.0.1"} {
 		if got := (Sync{Address: pattern}).AddressOf("n1", "10.0.0.1"); got != want {

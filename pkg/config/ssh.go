@@ -45,9 +45,10 @@ func (p *PortRange) UnmarshalText(text []byte) error {
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (p PortRange) MarshalText() ([]byte, error) {
-	return fmt.Appendf(nil, "%d-%d", p.First, p.Last), nil
-}
+func (p PortRange) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// String returns the range as UnmarshalText reads it.
+func (p PortRange) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
 
 func checkSSH(c Config) error {
 	var errs []error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Sync is the part of [Config] about nodes of a step that wait for each other.
@@ -26,6 +27,18 @@ type Sync struct {
 // AddressOf returns how a node is reached.
 func (s Sync) AddressOf(node, address string) string {
 	return strings.NewReplacer("{node}", node, "{address}", address).Replace(s.Address)
+}
+
+// String writes the settings as a line that a configuration may have.
+func (s Sync) String() string {
+	return fmt.Sprintf("sync = {ports = %q, fanout = %d, timeout = %q, interface = %q, address = %q}",
+		s.Ports, s.Fanout, time.Duration(s.Timeout), s.Interface, s.Address)
+}
+
+// ParseSync reads what [Sync.String] wrote, and checks it as a file's.
+func ParseSync(text string) (Sync, error) {
+	c, err := Parse("sync", []byte(text))
+	return c.Sync, err
 }
 
 func checkSync(c Config) error {

@@ -37,7 +37,8 @@ type Call struct {
 	accountError string
 }
 
-// Parse reads a call. Only the form of its values is checked.
+// Parse reads a call. Only the form of its values is checked. What comes with an
+// error may be incomplete.
 func Parse(message []byte) (Call, error) {
 	records, err := wire.Unmarshal(message)
 	if err != nil {
@@ -56,7 +57,7 @@ func Parse(message []byte) (Call, error) {
 			return rest[i+1].Value, nil
 		}
 		if err := c.take(r, next); err != nil {
-			return Call{}, err
+			return c, err
 		}
 	}
 	return c, nil

@@ -50,11 +50,11 @@ func Read(r io.Reader) (Job, error) {
 	}
 	c, err := Parse(message)
 	if err != nil {
-		return Job{}, err
+		return Job{Request: request.Gated(c.Step)}, err
 	}
 	cfg, path, err := c.LoadConfig(trust.Read)
 	if err != nil {
-		return Job{}, err
+		return Job{Request: request.Gated(c.Step)}, err
 	}
 	req, err := c.Resolve(cfg)
 	if err == nil && c.Account.Name == "" {

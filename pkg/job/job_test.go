@@ -142,6 +142,19 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadWithoutConfiguration checks that a node which cannot read its
+// configuration, or is of another release, knows how to tell the others.
+func TestReadWithoutConfiguration(t *testing.T) {
+	step := []string{"job=5", "node=n2", "nodes=2", "env=SLURM_STEP_NODELIST=n[1-2]",
+		"env=BROLGA_STEP_SECRET=" + strings.Repeat("07", 32), "env=BROLGA_STEP_SYNC=" + config.Default().Sync.String()}
+	for _, bad := range []string{"config=/no/such.toml", "abi=1"} {
+		got, err := Read(bytes.NewReader(message(append(step, bad)...)))
+		if err == nil || got.Request.Sync == nil || got.Request.Own != 1 {
+			t.Errorf("Read with %s = %+v, %v; want an error, and a request to tell it", bad, got, err)
+		}
+	}
+}
+
 func TestReadErrors(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: reads a configuration that is root's alone")

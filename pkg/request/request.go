@@ -397,6 +397,21 @@ func (r *Request) resolveAnnotations(o option.Set) error {
 	return err
 }
 
+// Gated is what can be said of a step without the node's configuration: enough to
+// tell the other nodes that it cannot start, the way srun has said they wait. Of a
+// step that does not wait it is nothing.
+func Gated(s slurm.Step) Request {
+	sync, err := config.ParseSync(s.Sync)
+	if s.Sync == "" || err != nil {
+		return Request{}
+	}
+	r := Request{Step: s.ID(), Sync: &sync}
+	if r.resolveShared(s) != nil {
+		return Request{}
+	}
+	return r.gated()
+}
+
 // gated is what is left of a request that cannot be fulfilled: enough to tell the
 // other nodes.
 func (r *Request) gated() Request {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -331,6 +332,37 @@ func TestRequestIn(t *testing.T) {
 	}
 	if given[1].Source != "." {
 		t.Error("In changes what others have")
+	}
+}
+
+// TestGated checks what a node says that cannot read its configuration.
+func TestGated(t *testing.T) {
+	facts := []wire.Record{
+		{Key: "job", Value: "5"}, {Key: "node", Value: "n2"}, {Key: "nodes", Value: "2"},
+		{Key: "env", Value: "BROLGA_STEP_SECRET=" + strings.Repeat("07", 32)}, {Key: "env", Value: "SLURM_STEP_NODELIST=n[1-2]"},
+	}
+	sync := config.Default().Sync
+	sync.Fanout = 3
+	for _, tt := range []struct {
+		name, text string
+		facts      []wire.Record
+		want       *config.Sync
+	}{
+		{"as srun says", sync.String(), facts, &sync},
+		{"does not wait", "", facts, nil},
+		{"malformed", "sync = {ports = '1-2'}", facts, nil},
+		{"no secret", sync.String(), facts[:3], nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			step, _, err := slurm.FromRecords(append(slices.Clone(tt.facts), wire.Record{Key: "env", Value: "BROLGA_STEP_SYNC=" + tt.text}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Gated(step)
+			if !reflect.DeepEqual(r.Sync, tt.want) || (tt.want != nil && (len(r.Peers) != 2 || r.Own != 1 || r.Secret.IsZero())) {
+				t.Errorf("Gated = %+v, nodes %v; want sync %+v", r, r.Peers, tt.want)
+			}
+		})
 	}
 }
 

@@ -17,6 +17,9 @@ const (
 	SecretVariable = "BROLGA_STEP_SECRET"
 	// AddressesVariable holds what [Addresses] wrote.
 	AddressesVariable = "BROLGA_STEP_ADDRESSES"
+	// SyncVariable holds how the nodes of the step wait for each other, as the
+	// configuration says where srun was called. It is for nodes that cannot read theirs.
+	SyncVariable = "BROLGA_STEP_SYNC"
 )
 
 // Node is one node of a step.
@@ -85,8 +88,10 @@ func (s *Step) takeShared() error {
 		s.addresses, err = parseAddresses(text)
 		errs = append(errs, err)
 	}
+	s.Sync, _ = s.Getenv(SyncVariable)
 	s.Env = slices.DeleteFunc(s.Env, func(entry string) bool {
-		return strings.HasPrefix(entry, SecretVariable+"=") || strings.HasPrefix(entry, AddressesVariable+"=")
+		name, _, _ := strings.Cut(entry, "=")
+		return name == SecretVariable || name == AddressesVariable || name == SyncVariable
 	})
 	return errors.Join(errs...)
 }

@@ -77,8 +77,8 @@ func TestPeersErrors(t *testing.T) {
 // TestSharedIsTaken checks that what is for the helpers alone leaves the step's
 // environment, which others get to see.
 func TestSharedIsTaken(t *testing.T) {
-	s, err := step(t, "env=A=b", shared, "env=BROLGA_STEP_ADDRESSES=n1 10.0.0.1", "env=C=d")
-	if err != nil || s.Secret.IsZero() || !slices.Equal(s.Env, []string{"A=b", "C=d"}) {
+	s, err := step(t, "env=A=b", shared, "env=BROLGA_STEP_ADDRESSES=n1 10.0.0.1", "env=BROLGA_STEP_SYNC=x", "env=C=d")
+	if err != nil || s.Secret.IsZero() || s.Sync != "x" || !slices.Equal(s.Env, []string{"A=b", "C=d"}) {
 		t.Errorf("FromRecords: secret %v, environment %q, %v", !s.Secret.IsZero(), s.Env, err)
 	}
 	for _, bad := range []string{"env=BROLGA_STEP_SECRET=", "env=BROLGA_STEP_ADDRESSES=n1", "env=BROLGA_STEP_ADDRESSES=n[1-2] 10.0.0.1"} {

@@ -50,6 +50,8 @@ type Step struct {
 	// Secret is what srun made for the helpers of the step, none unless an option
 	// needs it. It comes from the user, who may send anything.
 	Secret Secret `json:"-"`
+	// Sync is the value of [SyncVariable], empty where the step's nodes do not wait.
+	Sync string `json:"-"`
 
 	addresses map[string]string // of nodes, where they are not the name
 }

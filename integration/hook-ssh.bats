@@ -105,6 +105,31 @@ teardown() {
 	(($(grep -c 'of 8 on .* sum 28$' <<<"$output") == 8)) || fail "$output"
 }
 
+@test "ssh: launchers of MPI go to the step's nodes without being told" {
+	local image
+	run_ok in_step "${with[@]}" '
+		for n in n1 n2 n3 n4; do ssh $n "echo a rank on $n >/tmp/node"; done
+		mpiexec.hydra -ppn 2 -n 8 bash -c "cat /tmp/node; exec mpi_hello"'
+	for n in n1 n2 n3 n4; do (($(grep -cx "a rank on $n" <<<"$output") == 2)) || fail "$output"; done
+	(($(grep -c 'of 8 on .* sum 28$' <<<"$output") == 8)) || fail "$output"
+	image=$("$repo/scripts/cluster" image jobs)
+	# TCP, because the nodes of this cluster share one /dev/shm.
+	run_ok in_step -N4 --container-image="$image" '
+		export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,tcp
+		mpirun -np 4 --map-by node ompi_hello'
+	for n in n1 n2 n3 n4; do expect_match "^rank [0-3] of 4 on $n sum 6\$"; done
+	expect_no_leftovers
+}
+
+@test "ssh: what the user and the image say to launchers stays" {
+	run_ok as_user env HYDRA_LAUNCHER=mine srun --container-image="$ssh_image" --container-ssh --container-env=OMPI_MCA_plm=too env
+	expect_line HYDRA_LAUNCHER=mine
+	expect_line OMPI_MCA_plm=too
+	expect_line PRTE_MCA_plm=ssh
+	run_ok crun --container-image="$ssh_image" env
+	refute_match '^(HYDRA_LAUNCHER|OMPI_MCA_plm|PRTE_MCA_plm|I_MPI_HYDRA_BOOTSTRAP)='
+}
+
 @test "ssh: an image without a client gets one" {
 	run_ok in_step -N2 --container-image="$BROLGA_TEST_IMAGE" '
 		type -P ssh; ssh -V
@@ -151,17 +176,34 @@ teardown() {
 @test "ssh: what a command leaves behind stays until the step ends, and no longer" {
 	run_ok in_step "${with[@]}" '
 		ssh n2 "sleep 777 >/dev/null 2>&1 </dev/null & setsid sleep 778 >/dev/null 2>&1 </dev/null & true"
-		ssh n2 "sleep 779" & sleep 0.5; kill $!; wait
-		sleep 3
-		ssh n2 "for p in /proc/[0-9]*/cmdline; do tr \"\\0\" \" \" <\$p; echo; done 2>/dev/null" | grep -x "sleep 77[789] "'
+		sleeps() { ssh n2 "for p in /proc/[0-9]*/cmdline; do tr \"\\0\" \" \" <\$p; echo; done 2>/dev/null" | grep -x "sleep 77[789] "; }
+		ssh n2 "sleep 779" & until sleeps | grep -q 779; do sleep 0.1; done; kill $!; wait
+		while sleeps | grep -q 779; do sleep 0.1; done
+		sleeps'
 	expect_line "sleep 777 "
 	expect_line "sleep 778 "
 	refute_match 'sleep 779'
-	retry 5 none_sleep || fail "$(pgrep -af 'sleep 77[789]')"
+	retry 30 none_sleep || fail "$(pgrep -af 'sleep 77[789]')"
 	expect_no_leftovers
 }
 
 none_sleep() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 77[789]' >/dev/null; }
+
+@test "ssh: daemons are started, asked and ended from one node, as Spark's scripts do it" {
+	run_ok in_step "${with[@]}" '
+		echo "import socket, sys, os
+		s = socket.create_server((\"\", 0)); open(sys.argv[1], \"w\").write(\"%d %d\" % (os.getpid(), s.getsockname()[1]))
+		while True: c = s.accept()[0]; c.sendall(os.environ[\"SLURMD_NODENAME\"].encode()); c.close()" | sed "s/^\t*//" >daemon.py
+		for n in n1 n2 n3 n4; do ssh $n "nohup python3 daemon.py at-$n >/dev/null 2>&1 &"; done
+		for n in n1 n2 n3 n4; do
+			until read -r pid port <at-$n; [[ $port ]]; do sleep 0.1; done 2>/dev/null
+			echo "answer of $(ssh n2 "exec 3<>/dev/tcp/127.0.0.1/$port; cat <&3")"
+			ssh $n "kill $pid; while [[ -d /proc/$pid ]]; do sleep 0.1; done; echo ended"
+		done
+		rm at-* daemon.py'
+	for n in n1 n2 n3 n4; do expect_line "answer of $n"; done
+	(($(grep -cx ended <<<"$output") == 4)) || fail "$output"
+}
 
 @test "ssh: a server stays as long as one task of its node" {
 	run_ok crun -N1 -n3 --container-image="$ssh_image" --container-ssh --container-verbose bash -c '

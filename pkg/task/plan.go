@@ -38,7 +38,7 @@ func NewPlan(c *container.Container, s *specs.Process, numbers []hook.Numbers, r
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(plan, pmix(r), renumber(numbers), environment(s.Env, r.SiteEnv, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
+	return slices.Concat(plan, pmix(r), launchers(r, env), renumber(numbers), environment(s.Env, r.SiteEnv, r.Env, env), forget(r, env), launch(r, entrypoint)), nil
 }
 
 // pmix sets what PMIx clients need to know; the user's own settings come later.
@@ -49,6 +49,28 @@ func pmix(r request.Request) []wire.Record {
 	var plan []wire.Record
 	for _, entry := range r.PMIx.Env {
 		plan = append(plan, wire.Record{Key: "set", Value: entry})
+	}
+	return plan
+}
+
+// launchers has launchers of MPI go from node to node by SSH, where there is SSH. By
+// themselves they take srun for that where they find themselves in a job, and images
+// have none. What the step's environment or the image says stays.
+func launchers(r request.Request, env []string) []wire.Record {
+	if r.SSH == nil {
+		return nil
+	}
+	var plan []wire.Record
+	for _, entry := range []string{
+		"OMPI_MCA_plm=rsh",          // Open MPI to release 4
+		"PRTE_MCA_plm=ssh",          // later ones
+		"HYDRA_LAUNCHER=ssh",        // MPICH, MVAPICH
+		"I_MPI_HYDRA_BOOTSTRAP=ssh", // Intel
+	} {
+		name, _, _ := strings.Cut(entry, "=")
+		if _, given := slurm.Getenv(env, name); !given {
+			plan = append(plan, wire.Record{Key: "set", Value: entry})
+		}
 	}
 	return plan
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -210,6 +211,19 @@ func TestNewPlan(t *testing.T) {
 	got, err = NewPlan(c, process, nil, request.Request{Workdir: "/missing"}, me(), nil, nil, open(t, "/"))
 	if err == nil {
 		t.Errorf("NewPlan = %q; want an error", got)
+	}
+}
+
+// TestLaunchers checks that launchers of MPI are told only where there is SSH, and that
+// the user's words stay.
+func TestLaunchers(t *testing.T) {
+	if got := launchers(request.Request{}, nil); got != nil {
+		t.Errorf("launchers = %q; want nothing without SSH", got)
+	}
+	got := launchers(request.Request{SSH: &config.SSH{}}, []string{"HYDRA_LAUNCHER=mine", "PRTE_MCA_plm="})
+	want := []wire.Record{{Key: "set", Value: "OMPI_MCA_plm=rsh"}, {Key: "set", Value: "I_MPI_HYDRA_BOOTSTRAP=ssh"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("launchers = %q; want %q", got, want)
 	}
 }
 

@@ -13,16 +13,17 @@ MODULE     := github.com/brolga-hpc/brolga
 # Where the parts find each other; compiled in, so that no setting can change it.
 LIBRARY    := $(PREFIX)/lib/brolga/libbrolga.so
 HELPER     := $(PREFIX)/libexec/brolga/brolga-helper
+RUNDIR     := /run/brolga
 
 # -buildvcs=false: root may build somebody else's checkout.
 # $(call GOBUILD,LINKER-FLAGS)
 GOBUILD     = $(GO) build -trimpath -buildvcs=false -ldflags "-s -w $(1) \
-	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.Version=$(VERSION) $(GOLDFLAGS)"
+	-X $(MODULE)/pkg/config.Prefix=$(PREFIX) -X $(MODULE)/pkg/config.RunDir=$(RUNDIR) -X $(MODULE)/pkg/config.Version=$(VERSION) $(GOLDFLAGS)"
 # More for the linker; a test cluster has drivers of its own.
 GOLDFLAGS  ?=
 CFLAGS     ?= -O2 -g
 CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
-CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\"
+CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\" -DBROLGA_RUNDIR=\"$(RUNDIR)\"
 # plugin.map decides what is visible: -fvisibility=hidden would also hide the
 # names SPANK_PLUGIN makes. Slurm has the symbols that are missing: no -z,defs.
 HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2

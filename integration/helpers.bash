@@ -99,8 +99,8 @@ leftovers() {
 		[[ $(readlink "$file") != "$BROLGA_CLUSTER_DIR"/prefix/* ]] ||
 			printf 'process %s: %s\n' "$file" "$(tr '\0' ' ' <"${file%exe}cmdline")"
 	done 2>/dev/null
-	# What hooks remember of images is meant to stay.
-	find "$BROLGA_CLUSTER_DIR/run" -mindepth 1 ! -type d ! -name '*.lock' ! -path '*/run/found/*' -printf 'file %p\n'
+	# What hooks remember of images is meant to stay, and that a node has no named container.
+	find "$BROLGA_CLUSTER_DIR/run" -mindepth 1 ! -type d ! -name '*.lock' ! -path '*/run/found/*' ! -path '*/run/unnamed/*' -printf 'file %p\n'
 	find "$BROLGA_CLUSTER_DIR/named" -name '*.ext4' -printf 'file %p\n' 2>/dev/null || true
 }
 

@@ -18,6 +18,16 @@ teardown() {
 	restore_site_config
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
 	rm -rf "$BROLGA_CLUSTER_DIR"/named/*/"$(id -u "$BROLGA_TEST_USER")"
+	[[ ! -e $helper.away ]] || mv "$helper.away" "$helper"
+}
+
+helper=$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/brolga-helper
+
+# nothing_to_find: the end of a job on n1 has found that the node has no container.
+nothing_to_find() {
+	run_ok as_user srun -w n1 true
+	retry 20 test -e "$BROLGA_CLUSTER_DIR/run/unnamed/n1"
+	nodes_idle
 }
 
 # in_job [OPTION]... SCRIPT: a script with srun in an allocation; $I is the option
@@ -51,6 +61,24 @@ waiter='echo >>started; while [[ ! -e go ]]; do sleep 0.1; done'
 	[[ $(grep -cxF "same $BROLGA_TEST_USER" <<<"$output") == 2 ]] || fail "$output"
 	[[ $(grep -c "cannot access '/tmp/x'" <<<"$output") == 4 ]] || fail "$output"
 	expect_nothing_kept
+}
+
+@test "name: the end of a job looks for containers also where the one before found none" {
+	nothing_to_find
+	in_job -w n1 'srun $I --container-name=x touch /tmp/x; srun --container-name=x ls /tmp/x'
+	((status == 0)) || fail "$output"
+	expect_line /tmp/x
+	expect_nothing_kept
+}
+
+@test "name: where no container is, the end of a job starts nothing" {
+	nothing_to_find
+	mv "$helper" "$helper.away"
+	run_ok as_user srun -w n1 true
+	nodes_idle
+	mv "$helper.away" "$helper"
+	run log_since_mark slurmd.n1.log
+	refute_match 'remove containers'
 }
 
 @test "name: removed and replaced files of the image stay so" {
@@ -250,6 +278,7 @@ leave() {
 	echo '{"image": "x", "boot": "'"$(</proc/sys/kernel/random/boot_id)"'"}' >"$dir/$1:left.json"
 	touch "$dir/$1:left.ext4" "$dir/list/$1:left"
 	touch -d '2 hours ago' "$dir/$1:left.lock"
+	rm -f "$BROLGA_CLUSTER_DIR/run/unnamed/n1" # which is not there with a container
 }
 
 @test "name: the site limits how much a container keeps" {

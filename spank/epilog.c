@@ -9,14 +9,41 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef BROLGA_RUNDIR
+#error "define BROLGA_RUNDIR, the directory of what helpers note on the node"
+#endif
+
 #define VARIABLES_MAX 4096
+
+/*
+ * Tells whether a helper has noted that the node has no named container, by that
+ * configuration (pkg/named). Most jobs end so, and start no program. What cannot be
+ * read, or anybody else could have written, is no note.
+ */
+static bool has_none(const char *config, const char *node)
+{
+	autoclose int dir = open(BROLGA_RUNDIR "/unnamed",
+				 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	autoclose int note = -1;
+	char text[PATH_MAX];
+	struct stat status;
+
+	if (dir < 0 || fstat(dir, &status) < 0 || status.st_uid != geteuid() ||
+	    status.st_mode & (S_IWGRP | S_IWOTH))
+		return false;
+	note = openat(dir, node, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	return note >= 0 && read(note, text, sizeof(text)) == (ssize_t)strlen(config) &&
+	       memcmp(text, config, strlen(config)) == 0;
+}
 
 /* Between fork and execve: system calls only. */
 __attribute__((noreturn)) static void execute(char *const arguments[], char *const environment[])
@@ -35,8 +62,8 @@ __attribute__((noreturn)) static void execute(char *const arguments[], char *con
 }
 
 /*
- * Waits for the helper. Returns 0, or -1 if it did not do its work; what it said
- * is in slurmd's log.
+ * Waits for the helper, if there is something to do. Returns 0, or -1 if it did not
+ * do its work; what it said is in slurmd's log.
  */
 int epilog_run(const char *config, const char *node, uint32_t job)
 {
@@ -49,6 +76,8 @@ int epilog_run(const char *config, const char *node, uint32_t job)
 	int status = 0;
 	pid_t pid;
 
+	if (has_none(config ? config : "", node))
+		return 0;
 	snprintf(number, sizeof(number), "%u", job);
 	if (conf)
 		snprintf(slurm_conf, sizeof(slurm_conf), "SLURM_CONF=%s", conf);

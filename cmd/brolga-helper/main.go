@@ -176,10 +176,15 @@ func end(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
-	return named.Collect(cfg.Named, node, named.Limits{
+	err = named.Collect(cfg.Named, node, named.Limits{
 		Ended: uint32(number), MaxSize: -1,
 		Jobs: func() (map[uint32]bool, error) { return named.Jobs(ctx, cfg.Named, node, os.Environ()) },
 	}, nil)
+	if err == nil {
+		// Without the note the next job's end looks again, and that is all.
+		_ = named.NoteNone(conf, cfg.Named, node)
+	}
+	return err
 }
 
 // endWithTasks ends the process when nobody holds the other end of the socket:

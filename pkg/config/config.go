@@ -34,6 +34,11 @@ var Version = "devel"
 // Prefix is the directory Brolga is installed under, set by the Makefile.
 var Prefix = "/usr/local"
 
+// RunDir is the directory on each node in which the plugin looks for what a helper has
+// noted, whatever the site has set; set by the Makefile. It is the default of run_dir,
+// and like that made when it is missing and gone after a reboot.
+var RunDir = "/run/brolga"
+
 // LauncherPath is where the launcher is on the host.
 func LauncherPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-launch") }
 
@@ -281,7 +286,7 @@ func Default() Config {
 		StoreKeep:     Duration(7 * 24 * time.Hour),
 		StoreCopySize: 8 << 30,
 		Cache:         "{home}/.cache/brolga",
-		RunDir:        "/run/brolga",
+		RunDir:        RunDir,
 		Client:        filepath.Join(Prefix, "bin/brolga"),
 		Tar2sqfs:      "/usr/bin/tar2sqfs",
 		UserSquashfs:  SquashfsFuse,

@@ -106,6 +106,11 @@ func Open(site config.Named, want request.Named, user identity.User) (*Container
 	}
 	dir = filepath.Join(dir, strconv.FormatUint(uint64(user.UID), 10))
 	c := &Container{site: site, want: want, user: user, path: filepath.Join(dir, key(want.Job, want.Name))}
+	notes, err := forgetNone(want.Node)
+	if err != nil {
+		return nil, fmt.Errorf("open container %s: %w", want.Name, err)
+	}
+	defer notes.Close()
 	for c.lock == nil {
 		err := c.makeDirectories(dir)
 		if err == nil {

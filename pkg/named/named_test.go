@@ -34,6 +34,9 @@ func site(t *testing.T) config.Named {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: acts as a user")
 	}
+	before := config.RunDir
+	config.RunDir = filepath.Join(t.TempDir(), "run")
+	t.Cleanup(func() { config.RunDir = before })
 	s := config.Default().Named
 	s.Directory, s.Size = filepath.Join(t.TempDir(), "named"), 16<<20
 	return s

@@ -18,7 +18,7 @@ install_plugin() {
 	fi
 	# Objects that hold this prefix do not belong into the developer's build/.
 	make -C "$repo" --no-print-directory install PREFIX="$dir/prefix" \
-		BUILD="$dir/build" GOLDFLAGS="-X $module/hooks/device.hostRoot=$dir/host" >"$dir/log/install.log" 2>&1 || return
+		RUNDIR="$dir/run" BUILD="$dir/build" GOLDFLAGS="-X $module/hooks/device.hostRoot=$dir/host" >"$dir/log/install.log" 2>&1 || return
 	printf 'required %s config=%s\n' "$dir/prefix/lib/slurm/spank_brolga.so" \
 		"$dir/etc/brolga.toml" >"$dir/etc/plugstack.conf"
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -525,16 +526,44 @@ static void helper_dies(void)
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
+#define NOTES BROLGA_RUNDIR "/unnamed"
+
+/* On a node on which nothing is noted. */
+static void end_jobs_on(const char *node)
+{
+	setenv("SLURMD_NODENAME", node, 1);
+	helper_install(NULL);
+	fake.context = S_CTX_JOB_SCRIPT;
+	if (system("rm -rf " BROLGA_RUNDIR " && mkdir -p " NOTES " && chmod 0755 " NOTES) != 0)
+		give_up("make %s", NOTES);
+}
+
+/* Whether the end of a job starts the helper, which is not there. */
+static bool helper_is_missed(int ac, char **av)
+{
+	size_t before = strlen(fake_log());
+
+	CHECK(slurm_spank_job_epilog(NULL, ac, av) == 0);
+	return strlen(fake_log()) > before;
+}
+
+static void write_note(const char *path, const char *text)
+{
+	FILE *note = fopen(path, "w");
+
+	if (!note || fputs(text, note) < 0 || fclose(note) != 0)
+		give_up("write %s", path);
+}
+
 /* Anything but 0 would drain the node. */
 static void end_of_a_job(void)
 {
 	char *note;
 
-	setenv("SLURMD_NODENAME", "n1", 1);
+	end_jobs_on("n1");
 	setenv("SLURM_CONF", "/etc/slurm/x.conf", 1);
 	setenv("SPANK_X", "of the user", 1);
 	helper_install("fake_helper");
-	fake.context = S_CTX_JOB_SCRIPT;
 	CHECK(slurm_spank_job_epilog(NULL, 1, config_argument) == 0);
 	note = helper_start_note();
 	CHECK(strstr(note, "argument end\nargument /etc/brolga/brolga.toml\nargument n1\n"
@@ -547,14 +576,45 @@ static void end_of_a_job(void)
 
 static void end_of_a_job_without_helper(void)
 {
-	setenv("SLURMD_NODENAME", "n1", 1);
-	helper_install(NULL);
-	fake.context = S_CTX_JOB_SCRIPT;
+	end_jobs_on("n1");
 	CHECK(slurm_spank_job_epilog(NULL, 1, config_argument) == 0);
 	CHECK_TEXT(fake_log(),
 		   "error: brolga: remove containers of job 5: the helper has failed\n");
 	fake_refuse(S_JOB_ID);
 	CHECK(slurm_spank_job_epilog(NULL, 1, config_argument) == 0);
+}
+
+/* Where the node has no named container, and somebody who may says so. */
+static void end_of_a_job_without_containers(void)
+{
+	end_jobs_on("n1");
+	CHECK(helper_is_missed(0, NULL));
+	write_note(NOTES "/n1", "");
+	CHECK(!helper_is_missed(0, NULL));
+	CHECK(helper_is_missed(1, config_argument));
+	write_note(NOTES "/n1", "/etc/brolga/brolga.toml");
+	CHECK(!helper_is_missed(1, config_argument));
+	write_note(NOTES "/n1", "/etc/brolga/brolga.toml.old");
+	CHECK(helper_is_missed(1, config_argument));
+	write_note(NOTES "/n1", "/etc/brolga/others.toml");
+	CHECK(helper_is_missed(1, config_argument));
+}
+
+static void end_of_a_job_with_a_false_note(void)
+{
+	end_jobs_on("n2");
+	write_note(NOTES "/n1", "/etc/brolga/brolga.toml");
+	CHECK(helper_is_missed(1, config_argument)); /* it is another node's */
+	CHECK(symlink("n1", NOTES "/n2") == 0);
+	CHECK(helper_is_missed(1, config_argument));
+
+	setenv("SLURMD_NODENAME", "n1", 1);
+	CHECK(chmod(NOTES, 0775) == 0);
+	CHECK(helper_is_missed(1, config_argument));
+	CHECK(chmod(NOTES, 0755) == 0);
+	CHECK(!helper_is_missed(1, config_argument));
+	CHECK(rename(NOTES, BROLGA_RUNDIR "/others") == 0 && symlink("others", NOTES) == 0);
+	CHECK(helper_is_missed(1, config_argument));
 }
 
 int main(void)
@@ -591,6 +651,9 @@ int main(void)
 		{ "a task without helper ends", helper_dies },
 		{ "the end of a job is the helper's", end_of_a_job },
 		{ "the end of a job never drains the node", end_of_a_job_without_helper },
+		{ "a job ends without the helper where no container is",
+		  end_of_a_job_without_containers },
+		{ "only root says that no container is there", end_of_a_job_with_a_false_note },
 	};
 
 	return run_tests("plugin_test", tests, COUNT(tests));

@@ -41,8 +41,9 @@ var ErrNotFound = errors.New("not in the image cache")
 // MaxManifest limits the size of manifests, indexes and configurations.
 const MaxManifest = 4 << 20
 
-// maxIndex limits the size of index.json.
-const maxIndex = 64 << 20
+// maxIndex limits the size of index.json, which has room for the names of some ten
+// thousand images.
+const maxIndex = 16 << 20
 
 // Layout is a directory with an OCI image layout. It holds no resources.
 type Layout struct{ dir string }
@@ -83,25 +84,54 @@ func (l *Layout) Lookup(r ref.Ref) (Descriptor, error) {
 		}
 		return Descriptor{Digest: r.Digest, Size: size}, nil
 	}
-	index, err := l.Index()
+	d, err := l.find(r.String())
 	if err != nil {
 		return Descriptor{}, fmt.Errorf("look up %s: %w", r, err)
 	}
-	if d := index.Find(r.String()); d != nil {
-		if !ref.IsDigest(d.Digest) {
-			return Descriptor{}, fmt.Errorf("look up %s: %s has no digest for it", r, l.path("index.json"))
-		}
-		return *d, nil
+	if !ref.IsDigest(d.Digest) {
+		return Descriptor{}, fmt.Errorf("look up %s: %s has no digest for it", r, l.path("index.json"))
 	}
-	return Descriptor{}, fmt.Errorf("look up %s: %w", r, ErrNotFound)
+	return d, nil
+}
+
+// find returns the descriptor that index.json has for a name. It keeps one at a time:
+// a descriptor takes fifty times the room of the shortest text that stands for one,
+// and root reads this for users.
+func (l *Layout) find(name string) (found Descriptor, err error) {
+	f, err := l.openIndex()
+	if err != nil {
+		return found, err
+	}
+	defer f.Close()
+	err = eachManifest(io.LimitReader(f, maxIndex), func(d Descriptor) error {
+		if d.Annotations[RefName] != name {
+			return nil
+		}
+		found = d
+		return errFound
+	})
+	switch {
+	case errors.Is(err, errFound):
+		return found, nil
+	case err != nil:
+		return found, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	return found, ErrNotFound
+}
+
+var errFound = errors.New("found")
+
+func (l *Layout) openIndex() (*os.File, error) {
+	f, err := openRegular(l.path("index.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotFound
+	}
+	return f, err
 }
 
 // Index reads index.json.
 func (l *Layout) Index() (Index, error) {
-	f, err := openRegular(l.path("index.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Index{}, ErrNotFound
-	}
+	f, err := l.openIndex()
 	if err != nil {
 		return Index{}, err
 	}

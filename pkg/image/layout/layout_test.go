@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,66 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestResolveIndexes looks names up in what a user may have put in place of an index.
+func TestResolveIndexes(t *testing.T) {
+	r := ref.Ref{Registry: "a.example", Repository: "b", Tag: "1"}
+	digest := "sha256:" + hostile
+	named := `{"digest":"` + digest + `","size":1,"annotations":{"` + RefName + `":"` + r.String() + `"}}`
+	for _, tt := range []struct {
+		in  string
+		err string // substring of the error; empty means that the name is found
+	}{
+		{in: `{"schemaVersion":2,"manifests":[{},` + named + `]}`},
+		{in: `{"other":{"manifests":[{}]},"list":[[1],null],"Manifests":[` + named + `],"more":1}`},
+
+		{in: `{}`, err: ErrNotFound.Error()},
+		{in: `{"manifests":[]}`, err: ErrNotFound.Error()},
+		{in: `{"manifests":[null]}`, err: ErrNotFound.Error()},
+		{in: `{"manifests":{}}`, err: "{ in place of ["},
+		{in: `{"manifests":["x"]}`, err: "cannot unmarshal string"},
+		{in: `[]`, err: "[ in place of {"},
+		{in: ``, err: "EOF"},
+		{in: `{"manifests":[{}`, err: "EOF"},
+		{in: `{"manifests":[` + strings.Replace(named, digest, "../x", 1) + `]}`, err: "has no digest for it"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			l := newLayout(t)
+			if err := os.WriteFile(l.path("index.json"), []byte(tt.in), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := l.Resolve(r)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("Resolve = %q, %v; want an error with %q", got, err, tt.err)
+				}
+				return
+			}
+			if err != nil || got != digest {
+				t.Fatalf("Resolve = %q, %v; want %q", got, err, digest)
+			}
+		})
+	}
+}
+
+// TestResolveTakesLittleMemory gives it the most descriptors that an index can have:
+// root resolves names for users.
+func TestResolveTakesLittleMemory(t *testing.T) {
+	l := newLayout(t)
+	const start, end = `{"manifests":[{}`, `]}`
+	text := start + strings.Repeat(",{}", (maxIndex-len(start)-len(end))/3) + end
+	if err := os.WriteFile(l.path("index.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	_, err := l.Resolve(ref.Ref{Registry: "a.example", Repository: "b", Tag: "1"})
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapSys) - int64(before.HeapSys); !errors.Is(err, ErrNotFound) || grown > 128<<20 {
+		t.Errorf("Resolve = %v, and the heap has grown by %d MiB", err, grown>>20)
+	}
+}
+
 // TestBlobRefuses puts in place of a blob what a user may have put there.
 func TestBlobRefuses(t *testing.T) {
 	for _, tt := range []struct {
@@ -130,6 +191,8 @@ func TestParse(t *testing.T) {
 		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.docker.image.rootfs.diff.tar.gzip") + `]}`},
 
 		{in: `x`, err: "not a manifest"},
+		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + d + strings.Repeat(","+d, 1000) + `]}`, err: "1001 layers, more than 1000"},
+		{in: `{"schemaVersion":2,"manifests":[{}` + strings.Repeat(",{}", 10000) + `]}`, err: "a list of more than 10000"},
 		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip") + `]}`, err: "layer sha256:" + hostile + " is foreign"},
 		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip") + `]}`, err: "layer sha256:" + hostile + " is foreign"},
 		{in: `{"schemaVersion":2,"config":` + d + `,"layers":[` + layer("application/vnd.oci.image.layer.v1.tar+gzip+encrypted") + `]}`, err: "is encrypted"},
@@ -143,7 +206,7 @@ func TestParse(t *testing.T) {
 		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":-1}}`, err: "size -1"},
 		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":99999999}}`, err: "the configuration is longer"},
 	} {
-		t.Run(tt.in, func(t *testing.T) {
+		t.Run(tt.in[:min(len(tt.in), 200)], func(t *testing.T) {
 			_, index, err := Parse([]byte(tt.in))
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {

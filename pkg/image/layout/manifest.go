@@ -47,6 +47,8 @@ const PulledAt = "io.github.brolga-hpc.pulled"
 const (
 	maxNesting = 3
 	maxLayers  = 1000
+	// maxListed limits any list of descriptors but that of index.json.
+	maxListed = 10000
 )
 
 // ErrPlatform means that an image does not exist for the platform asked for.
@@ -272,8 +274,8 @@ func Parse(raw []byte) (Manifest, *Index, error) {
 		SchemaVersion int
 		MediaType     string
 		Config        *Descriptor
-		Layers        []Descriptor
-		Manifests     []Descriptor
+		Layers        descriptors
+		Manifests     descriptors
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return Manifest{}, nil, fmt.Errorf("not a manifest: %w", err)

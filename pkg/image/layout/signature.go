@@ -167,7 +167,7 @@ func (x *Index) Bundles() []Descriptor {
 // SignatureBlobs returns the payloads and bundles of a manifest of signatures,
 // which is no image. Anything else has none.
 func SignatureBlobs(raw []byte) []Descriptor {
-	var doc struct{ Layers []Descriptor }
+	var doc struct{ Layers descriptors }
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return nil
 	}

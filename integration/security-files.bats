@@ -108,6 +108,34 @@ works_again() {
 	expect_clean
 }
 
+# A squashfuse whose user stops it before it has answered anything.
+stops_itself() {
+	as_user tee stopped >/dev/null <<<$'#!/bin/bash\nkill -STOP $$\nexec /usr/bin/squashfuse_ll "$@"'
+	chmod 0755 "$user_home/stopped"
+	site_config "squashfuse = \"$user_home/stopped\""
+}
+
+stopped() { pgrep -u "$BROLGA_TEST_USER" --runstates T -f "^/bin/bash $user_home/stopped"; }
+
+none_stopped() { ! stopped >/dev/null; }
+
+@test "files: a squashfuse that its user has stopped ends with the step that waits for it" {
+	local options
+	stops_itself
+	for options in --container-image=./app.sqsh "--container-image=$BROLGA_TEST_IMAGE --container-mounts=./app.sqsh:/mnt:sqsh"; do
+		# shellcheck disable=SC2086 # several words
+		as_user timeout 60 srun $options true 3>&- &
+		background=$!
+		retry 30 stopped >/dev/null || fail "it was not started"
+		as_user scancel --quiet --user "$BROLGA_TEST_USER"
+		wait "$background" || true
+		retry 20 none_stopped || fail "left: $(stopped)"
+		expect_clean
+	done
+	restore_site_config
+	works_again
+}
+
 @test "files: malformed ones end in an error or in a container, on nodes that live" {
 	local size at way
 	size=$(stat -c %s "$user_home/app.sqsh")

@@ -34,6 +34,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/hooks"
+	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/engine"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -88,12 +89,13 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 		}
 	}()
 	programs := external.NewRunner()
-	saving := &save.Pending{}
+	saving, servers := &save.Pending{}, &rootfs.Servers{}
+	defer servers.Kill()
 	defer saving.Abort()
-	go endWithTasks(func() { saving.Abort(); programs.Stop() })
+	go endWithTasks(func() { saving.Abort(); programs.Stop(); servers.End() })
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
 	if err == nil {
 		e.Namespace, err = os.Open("/proc/self/ns/mnt")
 	}

@@ -107,25 +107,28 @@ no_cgroup_of_ours() { [[ -z $(find /sys/fs/cgroup -name '*brolga*' -print -quit)
 	expect_clean
 }
 
-# server: the process that serves a squashfs to the test user's step.
-server() { pgrep -u "$BROLGA_TEST_USER" -f '^/usr/bin/squashfuse_ll -f /proc/self/fd/3'; }
+# servers: the processes that serve squashfs files to the test user's step.
+servers() { pgrep -u "$BROLGA_TEST_USER" -f '^/usr/bin/squashfuse_ll -f /proc/self/fd/3'; }
 
-no_server() { ! server >/dev/null; }
+no_servers() { ! servers >/dev/null; }
 
-@test "cgroup: squashfuse is in the cgroups of its step, and goes with it" {
-	local tree task
+@test "cgroup: each squashfuse is in the cgroups of its step, and goes with it" {
+	local tree task pid
 	tree=$BATS_TEST_TMPDIR/tree
 	make_tree "$tree"
 	mksquashfs "$tree" "$user_home/app.sqsh" -all-root -noappend -quiet -no-progress >/dev/null
 	chown "$BROLGA_TEST_USER:" "$user_home/app.sqsh"
-	in_background crun --container-image=./app.sqsh bash -c "$until_go"
+	in_background crun --container-image=./app.sqsh --container-mounts=./app.sqsh:/mnt:sqsh bash -c "$until_go"
 	tasks_run 1
+	(($(servers | wc -l) == 2)) || fail "$(servers)"
 	task=$(pgrep -u "$BROLGA_TEST_USER" -f 'echo "\$SLURMD_NODENAME"' -n)
-	diff "/proc/$(server)/cgroup" "/proc/$task/cgroup"
-	# One that does not end by itself, as if its user had taken it over.
-	kill -STOP "$(server)"
+	for pid in $(servers); do
+		diff "/proc/$pid/cgroup" "/proc/$task/cgroup"
+		# One that does not end by itself, as if its user had taken it over.
+		kill -STOP "$pid"
+	done
 	as_user scancel --user "$BROLGA_TEST_USER"
-	retry 30 no_server
+	retry 30 no_servers
 	background_ends
 	expect_clean
 }

@@ -39,6 +39,8 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
+	// Servers gets the processes that serve squashfs files.
+	Servers *rootfs.Servers
 	// UserSquashfs is the site's policy for squashfs files that are mounted.
 	UserSquashfs string
 	// Kept is where what is written to the root file system is kept, or nil.
@@ -69,8 +71,6 @@ type Bundle struct {
 	// Found is what hooks have added because of what is in the image, once Mount
 	// has returned.
 	Found hook.Found
-	// Server is the process that serves the image, or 0; known once it is mounted.
-	Server int
 
 	params Params
 	root   *rootfs.Rootfs
@@ -92,6 +92,7 @@ func Create(p Params) (*Bundle, error) {
 		Image:      p.Image,
 		Way:        p.Way,
 		Squashfuse: p.Squashfuse,
+		Servers:    p.Servers,
 		TmpfsSize:  p.Request.TmpfsSize,
 		Kept:       p.Kept,
 
@@ -106,7 +107,7 @@ func Create(p Params) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{Dir: dir, Spec: s, Server: root.Server, params: p, root: root}
+	b := &Bundle{Dir: dir, Spec: s, params: p, root: root}
 	if err := b.mount(); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

@@ -10,9 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -54,9 +52,7 @@ func (e *Engine) step(b *built, plan []wire.Record, first int) (hook.Step, error
 		Request: e.Job.Request, User: e.user(), Env: env, Dir: dir, Umask: umask,
 		Filter: e.filter,
 		Inside: b.container.Inside,
-		Adopt: func(pid int) error {
-			return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, first) })
-		},
+		Adopt:  func(pid int) error { return e.adopt(pid, first) },
 	}, nil
 }
 

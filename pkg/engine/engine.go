@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/brolga-hpc/brolga/pkg/bundle"
+	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
@@ -50,6 +51,8 @@ type Engine struct {
 	Namespace *os.File
 	// Saving is where it is noted that a container is saved.
 	Saving *save.Pending
+	// Servers are the processes that serve squashfs files.
+	Servers *rootfs.Servers
 	// Local is set for a container without Slurm.
 	Local *local.Container
 
@@ -87,6 +90,7 @@ func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
 		if built != nil {
 			defer built.container.Close() // libcontainer still needs it
 		}
+		e.Servers.Kill()
 		built, buildErr = e.build(ctx, first.Namespace)
 		buildErr = errors.Join(err, buildErr)
 	}
@@ -118,7 +122,6 @@ func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
 type built struct {
 	container *container.Container
 	process   *specs.Process
-	server    int // the process that serves the image, or 0
 	numbers   []hook.Numbers
 	saver     *saver // nil if it is not saved here
 	// entrypoint is the image's.
@@ -207,6 +210,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		Image:      img.File,
 		Way:        img.Way,
 		Squashfuse: e.Job.Config.Squashfuse,
+		Servers:    e.Servers,
 
 		UserSquashfs: e.Job.Config.UserSquashfs,
 		Kept:         kept,
@@ -259,7 +263,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 			*told = append(*told, wire.Record{Key: "debug", Value: fault.Line(err)})
 		}
 	}
-	made := &built{c, b.Process(), b.Server, b.Found.Numbers, nil, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}
+	made := &built{c, b.Process(), b.Found.Numbers, nil, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}
 	if saver != nil {
 		saver.saves(made, img.Way, b.OpenTree)
 	}
@@ -388,10 +392,14 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 		saves = b.saver
 		go e.runSaver(context.Background(), saves)
 	}
+	known := uint32(1)
 	for hello := first; ; {
 		hello.Close()
-		if saves != nil {
+		switch {
+		case saves != nil:
 			saves.note(hello)
+		case hello.Reply != nil:
+			hello.Reply.Close() // nobody has been asked to say so
 		}
 		if hello.Reply == nil {
 			if err := tasks.Send(answer); err != nil {
@@ -401,7 +409,7 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 		if b != nil {
 			e.releaseOnce(b.container.Namespace, hello.PID)
 		}
-		next, sockErr := tasks.Next()
+		next, sockErr := e.next(tasks, &known)
 		if sockErr != nil {
 			return errors.Join(err, ended(sockErr))
 		}
@@ -413,6 +421,25 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 			err, answer = tellErr, task.Bad(tellErr)
 		}
 		hello = next
+	}
+}
+
+// next waits for a task, or for the end of one. A launcher that stays has the socket,
+// and its user, who can make it say anything, must not make work without end: there are
+// no more tasks than Slurm has said. Known is how many have come.
+func (e *Engine) next(tasks *task.Listener, known *uint32) (*task.Hello, error) {
+	for {
+		hello, err := tasks.Next()
+		switch {
+		case err != nil, hello.Reply != nil:
+			return hello, err
+		case *known < e.Job.Request.Tasks:
+			*known++
+			return hello, nil
+		}
+		if err := hello.Close(); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -434,18 +461,23 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 }
 
 func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
-	if b.server != 0 && first.PID != 0 {
-		// It is the step's, to be counted, limited and killed with it.
-		err := mountns.Do(e.Namespace, func() error { return container.JoinCgroups(b.server, first.PID) })
-		if err != nil {
-			return nil, fmt.Errorf("move squashfuse into the step: %w", err)
-		}
+	if err := e.Servers.Leave(func(server int) error { return e.adopt(server, first.PID) }); err != nil {
+		return nil, fmt.Errorf("move squashfuse into the step: %w", err)
 	}
 	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if e.filter != nil {
 		plan = append(plan, wire.Record{Key: "seccomp", Value: e.filter.String()})
 	}
 	return plan, err
+}
+
+// adopt makes a process one of the step that a task is in, to be counted, limited and
+// killed with it. Without Slurm there is no step.
+func (e *Engine) adopt(pid, task int) error {
+	if task == 0 {
+		return nil
+	}
+	return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, task) })
 }
 
 // ended makes the end of all tasks no error.

@@ -46,7 +46,7 @@ func TestServeRefuses(t *testing.T) {
 			site.StoreOwner = "no-such-user"
 			e := &Engine{
 				Job: job.Job{Config: site, Request: request.Request{
-					Step: "5.0", UID: nobody,
+					Step: "5.0", UID: nobody, Tasks: 3,
 					Mounts: []request.Mount{{Mount: option.Mount{Source: tt.source, Target: "/data"}}},
 				}},
 				Began: time.Now(), Namespace: namespace,
@@ -58,17 +58,31 @@ func TestServeRefuses(t *testing.T) {
 					t.Errorf("a task is told %q; want the reason", got)
 				}
 			}
-			unix.Close(fds[1])
+			// One more than Slurm knows is none.
+			say(t, fds[1])
+			if err := unix.Shutdown(fds[1], unix.SHUT_WR); err != nil {
+				t.Fatal(err)
+			}
 			if err := <-served; err == nil || !strings.HasPrefix(err.Error(), "get image") {
 				t.Errorf("Serve = %v; want the reason, for the log", err)
 			}
 			unix.Close(fds[0])
+			if got := hear(t, fds[1]); got != "" {
+				t.Errorf("one that is no task is told %q; want nothing", got)
+			}
+			unix.Close(fds[1])
 		})
 	}
 }
 
 // hello plays one task and returns the answer.
 func hello(t *testing.T, socket int) string {
+	t.Helper()
+	say(t, socket)
+	return hear(t, socket)
+}
+
+func say(t *testing.T, socket int) {
 	t.Helper()
 	namespace, err := os.Open("/proc/self/ns/mnt")
 	if err != nil {
@@ -84,6 +98,10 @@ func hello(t *testing.T, socket int) string {
 	if err := unix.Sendmsg(socket, []byte("hello=1\x00"), rights, nil, 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func hear(t *testing.T, socket int) string {
+	t.Helper()
 	answer := make([]byte, 8192)
 	n, err := unix.Read(socket, answer)
 	if err != nil {

@@ -10,10 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
-	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/wire"
@@ -118,9 +116,7 @@ func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
 	return s.target.Write(ctx, save.Params{
 		Client: e.Job.Config.Client, ConfigPath: e.Job.ConfigPath, Tree: tree,
 		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser,
-		Join: func(writer int) error {
-			return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(writer, pid) })
-		},
+		Join: func(writer int) error { return e.adopt(writer, pid) },
 	})
 }
 

@@ -17,8 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 )
 
-// mountFuse lets squashfuse, as the user, serve the image at path. It returns
-// the pid.
+// mountFuse lets squashfuse, as the user, serve the image at path.
 //
 // The kernel never reads the image, and the program can do nothing that its
 // user could not do. It has the image and one end of the connection as
@@ -29,52 +28,53 @@ import (
 //
 // Sources: fuse(4), mount.fuse3(8); libfuse takes /dev/fd/N for a mount point
 // that is mounted already.
-func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) (pid int, err error) {
+func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) error {
 	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrPermission) {
-		return 0, fault.WithHint(fmt.Errorf("open FUSE: %w", err), "an administrator lets users open it: chmod 0666 /dev/fuse")
+		return fault.WithHint(fmt.Errorf("open FUSE: %w", err), "an administrator lets users open it: chmod 0666 /dev/fuse")
 	}
 	if err != nil {
-		return 0, fault.WithHint(fmt.Errorf("open FUSE: %w", err), "an administrator loads the kernel module: modprobe fuse")
+		return fault.WithHint(fmt.Errorf("open FUSE: %w", err), "an administrator loads the kernel module: modprobe fuse")
 	}
 	defer connection.Close()
 	// The container's processes are the user's and root's: allow_other.
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,allow_other", connection.Fd(), r.params.User.UID, r.params.User.GID)
 	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
 	if err := unix.Mount("squashfuse", path, "fuse.squashfuse", flags, options); err != nil {
-		return 0, fmt.Errorf("mount FUSE: %w", err)
+		return fmt.Errorf("mount FUSE: %w", err)
 	}
 	said, err := messages()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer said.Close()
 	err = mountns.Do(nil, func() error {
-		pid, err = command.Start(command.Cmd{
-			Path:     squashfuse,
-			Args:     []string{"-f", "/proc/self/fd/3", "/dev/fd/4"},
-			Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
-			Files:    []*os.File{image, connection},
-			Stderr:   said,
+		return r.params.Servers.start(func() (int, error) {
+			return command.Start(command.Cmd{
+				Path:     squashfuse,
+				Args:     []string{"-f", "/proc/self/fd/3", "/dev/fd/4"},
+				Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
+				Files:    []*os.File{image, connection},
+				Stderr:   said,
+			})
 		})
-		return err
 	})
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, fault.WithHint(fmt.Errorf("%s is not installed", squashfuse),
+		return fault.WithHint(fmt.Errorf("%s is not installed", squashfuse),
 			"an administrator installs squashfuse, or changes user_squashfs in the site configuration")
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := connection.Close(); err != nil {
-		return 0, err
+		return err
 	}
 	// The first access waits for the program, or for its end.
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return 0, fmt.Errorf("squashfuse: %w", lastMessage(said, err))
+		return fmt.Errorf("squashfuse: %w", lastMessage(said, err))
 	}
-	return pid, nil
+	return nil
 }
 
 // messages returns a file of limited size for what a program says that outlives

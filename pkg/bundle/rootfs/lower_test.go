@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
@@ -24,6 +25,9 @@ const squashfuse = "/usr/bin/squashfuse_ll"
 func buildAs(t *testing.T, p Params, f func(r *Rootfs) error) error {
 	t.Helper()
 	p.Dir, p.Lock, p.TmpfsSize, p.User = t.TempDir(), filepath.Join(t.TempDir(), "lock"), "16m", ada
+	if p.Servers == nil {
+		p.Servers = &Servers{}
+	}
 	return mountns.Do(nil, func() (err error) {
 		if p.Way == source.Bind { // only what was opened in the namespace can be mounted there
 			if p.Image, err = source.Directory(p.Image.Name()); err != nil {
@@ -65,8 +69,9 @@ func TestFuse(t *testing.T) {
 	}
 	image := readable(t, makeImage(t, imageTree))
 	var server int
-	err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: squashfuse}, func(r *Rootfs) error {
-		server = r.Server
+	servers := &Servers{}
+	err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: squashfuse, Servers: servers}, func(r *Rootfs) error {
+		server = servers.pids[0]
 		return errors.Join(
 			expectContent(filepath.Join(r.Path, "file"), "file"),
 			os.WriteFile(filepath.Join(r.Path, "file"), []byte("changed"), 0o600),
@@ -92,6 +97,48 @@ func TestFuse(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		unix.Kill(server, unix.SIGKILL)
 		t.Error("squashfuse is still there")
+	}
+}
+
+// TestServersEnd: what serves a mount ends with who started it, although its user has
+// stopped it, unless it was left to others.
+func TestServersEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		leave bool
+	}{{"killed", false}, {"left", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			servers := &Servers{}
+			var pid int
+			err := servers.start(func() (_ int, err error) {
+				pid, err = command.Start(command.Cmd{Path: "/bin/sleep", Args: []string{"600"}})
+				return pid, err
+			})
+			if err == nil {
+				err = unix.Kill(pid, unix.SIGSTOP)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.leave {
+				err = servers.Leave(func(left int) error {
+					if left != pid {
+						return fmt.Errorf("left %d; want %d", left, pid)
+					}
+					return nil
+				})
+			}
+			servers.Kill()
+			var status unix.WaitStatus
+			if tt.leave {
+				err = errors.Join(err, unix.Kill(pid, unix.SIGTERM), unix.Kill(pid, unix.SIGCONT))
+			}
+			_, waitErr := unix.Wait4(pid, &status, 0, nil)
+			want := map[bool]unix.Signal{false: unix.SIGKILL, true: unix.SIGTERM}[tt.leave]
+			if err := errors.Join(err, waitErr); err != nil || status.Signal() != want {
+				t.Errorf("it ended by %v, %v; want %v", status.Signal(), err, want)
+			}
+		})
 	}
 }
 

@@ -158,8 +158,7 @@ func (r *Rootfs) mountSquashfs(m Mount, at string) error {
 	case way == source.Kernel:
 		return r.mountImage(f, at)
 	case way == source.Fuse:
-		_, err = r.mountFuse(f, r.params.Squashfuse, at)
-		return err
+		return r.mountFuse(f, r.params.Squashfuse, at)
 	}
 	return fault.WithHint(errors.New("this cluster mounts no squashfs files that users can change"),
 		"keep it where only root can write, or unpack it and mount the directory")

@@ -58,6 +58,8 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
+	// Servers gets the processes that serve squashfs files.
+	Servers *Servers
 	// UserSquashfs is the site's policy for squashfs files that are mounted
 	// beside the image ([source.WayOf]).
 	UserSquashfs string
@@ -85,8 +87,6 @@ type Params struct {
 type Rootfs struct {
 	// Path is the root directory.
 	Path string
-	// Server is the process that serves the image, or 0.
-	Server int
 
 	params Params
 	root   *os.File // the root directory
@@ -179,13 +179,13 @@ func (r *Rootfs) OpenTree() (*os.File, error) {
 }
 
 // mountLower mounts the image.
-func (r *Rootfs) mountLower() (err error) {
+func (r *Rootfs) mountLower() error {
 	lower := filepath.Join(r.params.Dir, "lower")
 	switch r.params.Way {
 	case source.Bind:
 		return r.bindImage(r.params.Image, lower)
 	case source.Fuse:
-		if r.Server, err = r.mountFuse(r.params.Image, r.params.Squashfuse, lower); err != nil {
+		if err := r.mountFuse(r.params.Image, r.params.Squashfuse, lower); err != nil {
 			return fmt.Errorf("mount image %s: %w", r.params.Image.Name(), err)
 		}
 		return nil

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Servers are the processes that serve squashfs files to a container. They end with
+// its mounts, unless their user has stopped them. So who starts them kills those that
+// are of no use, until they belong to a step, with which Slurm kills them.
+//
+// They are children of this process, which waits for none of them: no number of
+// theirs is ever another's.
+type Servers struct {
+	mu   sync.Mutex
+	pids []int
+}
+
+// start notes a process that f starts.
+func (s *Servers) start(f func() (pid int, err error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pid, err := f()
+	if err == nil {
+		s.pids = append(s.pids, pid)
+	}
+	return err
+}
+
+// Leave calls f for each process; then it is not this one's to kill any more.
+func (s *Servers) Leave(f func(pid int) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.pids) > 0 {
+		if err := f(s.pids[0]); err != nil {
+			return err
+		}
+		s.pids = s.pids[1:]
+	}
+	return nil
+}
+
+// Kill ends those that were not left.
+func (s *Servers) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kill()
+}
+
+// End is Kill for a process that exits next: none is started any more.
+func (s *Servers) End() {
+	s.mu.Lock() // for good
+	s.kill()
+}
+
+func (s *Servers) kill() {
+	for _, pid := range s.pids {
+		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+	}
+	s.pids = nil
+}

@@ -14,6 +14,8 @@
 #   expect_no_leftovers            no mount, loop device, process or file of ours
 #   registry_requests [METHOD [PATH]]  requests since the test began (regexes)
 #   nodes_idle                     every node is idle, none drained or down
+#   note_host_mounts / expect_no_new_host_mounts  the host's mount table has no more
+#                                  mounts than then; those that others make go again
 #   mkimage [OPTION]... NAME LAYER...  push an image, print its reference
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -37,7 +39,7 @@ as_user() (
 		PATH="$BROLGA_CLUSTER_DIR/prefix/bin:/usr/local/bin:/usr/bin:/bin" "$@"
 )
 
-crun() { as_user timeout --kill-after=5 "${CRUN_TIMEOUT:-90}" srun --time=5 "$@"; }
+crun() { as_user timeout --kill-after=5 "${CRUN_TIMEOUT:-180}" srun --time=5 "$@"; }
 
 mkimage() { "$repo/scripts/mkimage" "$@"; }
 
@@ -67,9 +69,10 @@ refute_match() {
 	! grep -qE -e "$1" <<<"$output" || fail "match: $1"$'\n'"in: $output"
 }
 
-# retry SECONDS CMD...: the end of a step and of its loop device take a moment.
+# retry SECONDS CMD...: the end of a step and of its loop device take a moment, and
+# on a busy machine several times as long: what is waited for is sure to come.
 retry() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + 4 * $1))
 	shift
 	until "$@"; do
 		((SECONDS < end)) || return 1
@@ -112,6 +115,17 @@ registry_requests() {
 nodes_idle() {
 	retry 30 nodes_idle_now || fail "$(sinfo --Node --format='%N %T %E')"
 }
+
+host_mounts() { cut -d' ' -f3- /proc/1/mountinfo | sort; }
+
+note_host_mounts() { noted_mounts=$(host_mounts); }
+
+# What the other lane's jobs have under /job-container/ stays as long as its cluster.
+new_host_mounts() { comm -13 <(echo "$noted_mounts") <(host_mounts | grep -v /job-container/); }
+
+no_new_host_mounts() { [[ -z $(new_host_mounts) ]]; }
+
+expect_no_new_host_mounts() { retry 20 no_new_host_mounts || fail "mounted on the host: $(new_host_mounts)"; }
 
 nodes_idle_now() {
 	(($(sinfo --noheader --Node --format='%T' | grep -cx idle) == BROLGA_TEST_NODES))

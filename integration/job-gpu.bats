@@ -62,9 +62,11 @@ same_cards() {
 @test "gpu: steps that run together have different ones, and those that overlap the same" {
 	cat >"$user_home/steps.sh" <<-SCRIPT
 		#!/bin/bash
-		show='ls -d /dev/nvidia* | xargs; sleep 2'
+		show='ls -d /dev/nvidia* | xargs'
+		both='until [ -s step-1.out ] && [ -s step-2.out ]; do sleep 0.1; done'
+		rm -f step-?.out
 		for i in 1 2; do
-			srun --exact -n1 --gpus=2 ${in_image[@]} sh -c "\$show" >step-\$i.out &
+			srun --exact -n1 --gpus=2 ${in_image[@]} sh -c "\$show; \$both" >step-\$i.out &
 		done
 		wait
 		srun --overlap -n1 --gpus=4 ${in_image[@]} sh -c "\$show" >step-3.out

@@ -144,9 +144,10 @@ own() { brolga_ images --json | jq -r --arg r "$1" '.[] | select(.reference == $
 	new_image
 	echo "$RANDOM$RANDOM" >"$image/stamp"
 	push_image run-removed
-	run_background "$ref" sh -c 'echo ready; sleep 1; cat /stamp && echo read'
+	run_background --mount-home "$ref" sh -c "echo ready; $until_go; cat /stamp && echo read"
 	wait_for ready
 	brolga_ rmi "$ref"
+	go_on
 	wait "$command"
 	wait_for read
 	expect_nothing_left

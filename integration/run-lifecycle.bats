@@ -76,19 +76,21 @@ teardown() {
 }
 
 @test "run: SIGKILL of the keeper takes nothing from the command, and the end is its end" {
-	run_background "$BROLGA_TEST_IMAGE" sh -c 'echo ready; sleep 1; echo over; cat /etc/os-release'
+	run_background --mount-home "$BROLGA_TEST_IMAGE" sh -c "echo ready; $until_go; echo over; cat /etc/os-release"
 	wait_for ready
 	run_ok pgrep -u "$BROLGA_TEST_USER" -f '^brolga-launch keep'
 	pkill -KILL -u "$BROLGA_TEST_USER" -f '^brolga-launch keep'
+	go_on
 	wait "$command"
 	wait_for bookworm
 	expect_nothing_left
 }
 
 @test "run: without squashfuse every access fails at once, and nothing hangs" {
-	run_background "$BROLGA_TEST_IMAGE" sh -c 'echo ready; sleep 1; read -r line </usr/share/common-licenses/GPL-3; echo "status $?: $line"'
+	run_background --mount-home "$BROLGA_TEST_IMAGE" sh -c "echo ready; $until_go; read -r line </usr/share/common-licenses/GPL-3; echo \"status \$?: \$line\""
 	wait_for ready
 	pkill -KILL -u "$BROLGA_TEST_USER" -f 'squashfuse_ll -f'
+	go_on
 	wait "$command" || true
 	wait_for 'Transport endpoint is not connected'
 	expect_nothing_left

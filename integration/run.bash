@@ -5,6 +5,7 @@
 #
 #   brun [OPTION]... IMAGE CMD...   brolga run as the test user, as after a login
 #   brun_in_terminal COMMAND        the same in a terminal, whose input is $input
+#   $until_go / go_on               a shell command that waits, in the container, for the other
 #   expect_nothing_left             no process, mount or directory of a container
 
 # As users have it in their shell's profile.
@@ -13,6 +14,7 @@ brun() { as_user BROLGA_CONFIG="$BROLGA_CONFIG" timeout --foreground --kill-afte
 # shellcheck disable=SC2034 # for the test
 # run_background ARGUMENT...: start "brolga run" and set $command to its process.
 run_background() {
+	rm -f "$user_home/go"
 	(
 		cd "$user_home" || exit
 		exec setpriv --reuid="$BROLGA_TEST_USER" --regid="$BROLGA_TEST_USER" --init-groups env -i \
@@ -21,6 +23,10 @@ run_background() {
 	) &
 	command=$!
 }
+
+# shellcheck disable=SC2016,SC2034 # for the shell in the container, which has the home directory
+until_go='until [ -e "$HOME/go" ]; do sleep 0.1; done'
+go_on() { as_user touch "$user_home/go"; }
 
 # wait_for TEXT: until the command that runs in the background has printed it.
 wait_for() { retry 20 grep -qsF -e "$1" "$BATS_TEST_TMPDIR/out" || fail "$(<"$BATS_TEST_TMPDIR/out")"; }

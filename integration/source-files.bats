@@ -29,6 +29,12 @@ write_squashfs() {
 # Processes that serve squashfs files; a zombie has no arguments.
 servers() { pgrep -u "$BROLGA_TEST_USER" -f 'squashfuse_ll -f /proc/self/fd/3' | wc -l; }
 
+# In a step, of the user's processes: those of other tests are there, too.
+# shellcheck disable=SC2016 # for the shell of the step
+count_servers='for p in /proc/[0-9]*; do
+	[ ! -O "$p" ] || tr "\0" " " <"$p/cmdline"
+done 2>/dev/null | grep -c "[s]quashfuse_ll -f /proc/self/fd/3"'
+
 no_servers() { (($(servers) == 0)); }
 
 stamp() {
@@ -49,7 +55,7 @@ stamp() {
 }
 
 @test "files: squashfuse serves by default, as the user, while the step runs" {
-	run_ok crun --container-image=./app.sqsh sh -c 'cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\0" " " | grep -c "[s]quashfuse_ll -f /proc/self/fd/3"; cat /etc/passwd; echo new >/tmp/new && cat /tmp/new'
+	run_ok crun --container-image=./app.sqsh sh -c "$count_servers; cat /etc/passwd; echo new >/tmp/new && cat /tmp/new"
 	expect_match '^[1-9]'
 	expect_line new
 	expect_match '^root:x:0:0::/:/bin/sh'
@@ -63,7 +69,7 @@ stamp() {
 	dir=$(mktemp -d "/opt/brolga-test.XXXXXX")
 	install -m 0644 "$user_home/app.sqsh" "$dir/app.sqsh"
 	chmod 0755 "$dir"
-	run_ok crun --container-image="$dir/app.sqsh" sh -c 'cat /stamp; cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\0" " " | grep -c "[s]quashfuse_ll -f" || true'
+	run_ok crun --container-image="$dir/app.sqsh" sh -c "cat /stamp; $count_servers || true"
 	expect_line "image one"
 	expect_line 0
 	site_config "user_squashfs = 'deny'"

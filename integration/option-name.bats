@@ -19,6 +19,7 @@ teardown() {
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
 	rm -rf "$BROLGA_CLUSTER_DIR"/named/*/"$(id -u "$BROLGA_TEST_USER")"
 	[[ ! -e $helper.away ]] || mv "$helper.away" "$helper"
+	[[ ! -d $BROLGA_CLUSTER_DIR/small-disk ]] || umount --lazy "$BROLGA_CLUSTER_DIR/small-disk" && rm -rf "$BROLGA_CLUSTER_DIR/small-disk"
 }
 
 helper=$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/brolga-helper
@@ -289,6 +290,47 @@ leave() {
 	((status == 0)) || fail "$output"
 	expect_match 'No space left on device'
 	expect_line room
+	expect_nothing_kept
+}
+
+# small_disk SIZE: named containers are kept on one, until the test ends.
+small_disk() {
+	disk=$BROLGA_CLUSTER_DIR/small-disk
+	mkdir -p "$disk"
+	mount -t tmpfs -o "size=$1,mode=0755" small-disk "$disk"
+	site_config "named.directory = \"$disk/named\""
+}
+
+@test "name: containers are not promised more than the disk has, and what was written to them stays" {
+	small_disk 112m
+	in_job -N1 '
+		srun $I --container-name=x sh -c "head -c 200M /dev/zero >/tmp/x"
+		srun $I --container-name=y sh -c "echo y >/tmp/y; head -c 200M /dev/zero >/tmp/z"
+		srun $I --container-name=z true
+		srun --container-name=x sh -c "sha256sum </tmp/x; head -c \$(stat -c %s /tmp/x) /dev/zero | sha256sum" | uniq | wc -l
+		srun --container-name=y cat /tmp/y'
+	((status == 0)) || fail "$output"
+	(($(grep -c 'No space left on device' <<<"$output") == 2)) || fail "$output"
+	expect_match 'brolga: error: make container z: only [0-9]+m of .*/small-disk/named on this node are not promised to other containers$'
+	expect_match 'brolga: hint: remove containers that you do not need \("brolga containers"\), try another node, '
+	expect_line 1
+	expect_line y
+	expect_no_leftovers
+}
+
+@test "name: a user has as many containers on a node as the site allows, not counting what was removed" {
+	site_config 'named.count = 2'
+	in_job -w n1 '
+		for name in a b c a; do srun $I --container-name=$name echo in $name; done
+		BROLGA_CONFIG='"$BROLGA_CONFIG"' brolga rm b
+		for name in c b; do srun $I --container-name=$name echo again in $name; done'
+	[[ $(grep -E '^(again )?in ' <<<"$output" | tr '\n' ,) == "in a,in b,in a,again in c," ]] || fail "$output"
+	expect_match 'brolga: error: make container c: you have 2 containers on node n1, and this cluster allows 2$'
+	expect_match 'brolga: hint: remove some \("brolga containers", "brolga rm"\); those of jobs go when the jobs end$'
+	expect_nothing_kept
+	site_config 'named.user_size = "1m"'
+	in_job -w n1 'srun $I --container-name=a sh -c "head -c 3M /dev/urandom >/tmp/a"; srun $I --container-name=b true'
+	expect_match 'brolga: error: make container b: your containers on node n1 take [0-9]+m, and this cluster allows 1m$'
 	expect_nothing_kept
 }
 

@@ -89,7 +89,7 @@ func collectContainers(ctx context.Context, conf config.Config, limits expire.Li
 	if os.Geteuid() != 0 {
 		return fault.WithHint(errors.New("only root may collect containers"), `"brolga rm" removes your own`)
 	}
-	nodes, err := filepath.Glob(filepath.Join(conf.Named.Directory, "*"))
+	nodes, err := filepath.Glob(filepath.Join(conf.Named.Directory, "[^.]*"))
 	if err != nil {
 		return err
 	}

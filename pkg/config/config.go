@@ -323,6 +323,7 @@ func Default() Config {
 			Scope:     ScopeJob,
 			Directory: "/var/spool/brolga",
 			Size:      20 << 30,
+			Count:     256,
 			Unused:    Duration(30 * 24 * time.Hour),
 			Mke2fs:    "/usr/sbin/mke2fs",
 			Squeue:    "/usr/bin/squeue",

@@ -17,6 +17,12 @@ type Named struct {
 	Directory string `toml:"directory"`
 	// Size limits what is written to one of them.
 	Size Size `toml:"size"`
+	// Overcommit tells whether all of them may be promised more than the disk has.
+	Overcommit bool `toml:"overcommit"`
+	// Count is how many a user may have on a node, and UserSize what they may take
+	// there for another one to be made; 0 is no limit.
+	Count    int  `toml:"count"`
+	UserSize Size `toml:"user_size"`
 	// Unused is for how long nobody used one that "brolga gc --containers" removes.
 	Unused Duration `toml:"unused"`
 	// Mke2fs is the program that makes their file systems.
@@ -31,8 +37,8 @@ const (
 	ScopeUser = "user" // until it is removed
 )
 
-// minNamed is what a file system needs for itself, and a little more.
-const minNamed = 16 << 20
+// MinNamed is what a file system needs for itself, and a little more.
+const MinNamed = 16 << 20
 
 func checkNamed(c Config) error {
 	var errs []error
@@ -44,8 +50,11 @@ func checkNamed(c Config) error {
 			errs = append(errs, fmt.Errorf("named.%s = %q: want an absolute path without . and ..", p[0], p[1]))
 		}
 	}
-	if c.Named.Size < minNamed {
-		errs = append(errs, fmt.Errorf("named.size = %q: want %s or more", c.Named.Size, Size(minNamed)))
+	if c.Named.Size < MinNamed {
+		errs = append(errs, fmt.Errorf("named.size = %q: want %s or more", c.Named.Size, Size(MinNamed)))
+	}
+	if c.Named.Count <= 0 {
+		errs = append(errs, errors.New("named.count: want more than zero"))
 	}
 	if c.Named.Unused <= 0 {
 		errs = append(errs, errors.New("named.unused: want more than zero"))

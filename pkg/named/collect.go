@@ -288,6 +288,9 @@ func List(site config.Named) ([]Listed, error) {
 	}
 	var all []Listed
 	for _, node := range nodes {
+		if !node.IsDir() {
+			continue
+		}
 		dir := filepath.Join(site.Directory, node.Name(), strconv.Itoa(os.Getuid()), list)
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

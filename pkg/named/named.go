@@ -12,6 +12,7 @@
 //	DIR/NODE/UID/KEY.json    its [State]; the container exists if this does
 //	DIR/NODE/UID/KEY.lock    locked while a step starts in it
 //	DIR/NODE/UID/list/KEY    a copy of the state, in a directory of the user's
+//	DIR/.lock                locked while one is made that has no size yet
 //
 // KEY is JOB:NAME, or user:NAME where names last longer than jobs. Different
 // users, and what different slurmds of a machine call a node, never meet.
@@ -276,7 +277,7 @@ func (c *Container) makeFileSystem(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(int64(c.site.Size)), f.Close()); err != nil {
+	if err := errors.Join(c.reserve(f), f.Close()); err != nil {
 		return err
 	}
 	err = command.Run(ctx, command.Cmd{
@@ -297,9 +298,6 @@ func (c *Container) explain(err error) error {
 	return fault.WithHint(fmt.Errorf("no space left in %s on this node", c.site.Directory),
 		`remove containers that you do not need ("brolga containers"), or tell the administrator`)
 }
-
-// spare is what must be free for a container to be used.
-const spare = 16 << 20
 
 func (c *Container) full() bool {
 	var st unix.Statfs_t

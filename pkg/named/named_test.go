@@ -235,3 +235,22 @@ func TestCollect(t *testing.T) {
 		t.Errorf("left are %q, %v", left, err)
 	}
 }
+
+// TestReserve checks that a file system is larger than the disk only if the site
+// wants that.
+func TestReserve(t *testing.T) {
+	s := site(t)
+	s.Size = 8 << 40 // more than where tests run
+	for _, s.Overcommit = range []bool{false, true} {
+		f, err := os.CreateTemp(t.TempDir(), "")
+		must(t, err)
+		defer f.Close()
+		must(t, open(t, s, of(5, 0)).reserve(f))
+		info, err := f.Stat()
+		must(t, err)
+		if all := info.Size() == int64(s.Size); all != s.Overcommit || info.Size() < config.MinNamed {
+			t.Errorf("overcommit %t: %d bytes", s.Overcommit, info.Size())
+		}
+		s.Directory = filepath.Join(t.TempDir(), "other") // the name is locked
+	}
+}

@@ -86,6 +86,15 @@ nodes_idle_but_running() { ! sinfo --noheader --format=%T | grep -E 'drain|down'
 
 as_other_user() { as_other as_user "$@"; }
 
+@test "no user can lock what steps and ends of jobs lock" {
+	run_ok crun "${in_image[@]}" --container-name=x true
+	for file in run/unnamed run/loop.lock named/.lock; do
+		[[ -e $BROLGA_CLUSTER_DIR/$file ]] || fail "there is no $file"
+		run_fails as_user flock --nonblock "$BROLGA_CLUSTER_DIR/$file" true
+		expect_match 'Permission denied$'
+	done
+}
+
 @test "nothing that the user puts into the list is followed" {
 	target=$BATS_TEST_TMPDIR/root
 	echo root >"$target"

@@ -28,7 +28,11 @@ import (
 func notesDir() string { return filepath.Join(config.RunDir, "unnamed") }
 
 func lockNotes(how int) (*os.File, error) {
-	if err := os.MkdirAll(notesDir(), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(notesDir()), 0o755); err != nil {
+		return nil, err
+	}
+	// Who can open a directory can lock it.
+	if err := os.Mkdir(notesDir(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	if err := trust.Check(notesDir()); err != nil {

@@ -30,13 +30,14 @@ setup() { mark_logs; }
 teardown() { dump_logs_on_failure; }
 
 # as_user env NAME=VALUE CMD... adds to the environment, which is otherwise that
-# of a fresh login: nothing of the test's own gets into a job.
+# of a fresh login: nothing of the test's own gets into a job. Nor does bats' own
+# output, whose end bats waits for: what survives fails a test and hangs none.
 as_user() (
 	cd "$user_home" || exit
 	exec runuser -u "$BROLGA_TEST_USER" -- env -i \
 		HOME="$user_home" USER="$BROLGA_TEST_USER" LOGNAME="$BROLGA_TEST_USER" \
 		SHELL=/bin/bash LANG=C.UTF-8 SLURM_CONF="$SLURM_CONF" \
-		PATH="$BROLGA_CLUSTER_DIR/prefix/bin:/usr/local/bin:/usr/bin:/bin" "$@"
+		PATH="$BROLGA_CLUSTER_DIR/prefix/bin:/usr/local/bin:/usr/bin:/bin" "$@" 3>&-
 )
 
 crun() { as_user timeout --kill-after=5 "${CRUN_TIMEOUT:-180}" srun --time=5 "$@"; }

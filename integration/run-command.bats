@@ -62,9 +62,9 @@ print(subprocess.run(["brolga", "run", *sys.argv[1:]]).returncode)' $kind "$BROL
 
 @test "run: who waits for the end of the output waits for the command and nothing else" {
 	# The container lives on for a while in neither case.
-	run_ok timeout 10 bash -c 'out=$("$@" 2>&1); echo "$out"' - \
+	run_ok timeout 60 bash -c 'out=$("$@" 2>&1); echo "$out"' - \
 		runuser -u "$BROLGA_TEST_USER" -- env HOME="$user_home" BROLGA_CONFIG="$BROLGA_CONFIG" \
-		brolga run "$BROLGA_TEST_IMAGE" sh -c 'sleep 8701 & echo done'
+		brolga run "$BROLGA_TEST_IMAGE" sh -c 'sleep 8701 & echo done' 3>&-
 	expect_line "done"
 	expect_nothing_left
 }

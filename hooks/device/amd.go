@@ -3,13 +3,10 @@
 package device
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // addAMD adds /dev/kfd and, of each of the step's GPUs, the render node and the card.
@@ -41,9 +38,11 @@ func (p *plan) amdRenders() []int {
 	var nodes []node
 	paths, _ := filepath.Glob(p.path("/sys/class/kfd/kfd/topology/nodes/*/properties"))
 	for _, path := range paths {
-		values := readWords(path)
+		values := readTable(path, " ")
+		units, _ := strconv.Atoi(values["simd_count"]) // what is no number is none
+		render, _ := strconv.Atoi(values["drm_render_minor"])
 		number, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if render := values["drm_render_minor"]; err == nil && values["simd_count"] > 0 && render > 0 {
+		if err == nil && units > 0 && render > 0 {
 			nodes = append(nodes, node{number, render})
 		}
 	}
@@ -53,21 +52,4 @@ func (p *plan) amdRenders() []int {
 		renders = append(renders, n.render)
 	}
 	return renders
-}
-
-// readWords reads lines "name number" of the kernel's.
-func readWords(path string) map[string]int {
-	values := map[string]int{}
-	f, err := os.Open(path)
-	if err != nil {
-		return values
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
-		if n, err := strconv.Atoi(value); err == nil {
-			values[name] = n
-		}
-	}
-	return values
 }

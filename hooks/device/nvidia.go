@@ -116,14 +116,14 @@ func (p *plan) nvidiaCards() []nvidiaCard {
 	var all []nvidiaCard
 	paths, _ := filepath.Glob(p.path("/proc/driver/nvidia/gpus/*/information"))
 	for _, path := range paths {
-		values := readTable(path)
+		values := readTable(path, ":")
 		all = append(all, nvidiaCard{values["Device Minor"], values["GPU UUID"]})
 	}
 	return all
 }
 
-// readTable reads lines "Name: value" of the kernel's.
-func readTable(path string) map[string]string {
+// readTable reads lines of the kernel's, each a name, the separator and a value.
+func readTable(path, separator string) map[string]string {
 	values := map[string]string{}
 	f, err := os.Open(path)
 	if err != nil {
@@ -131,7 +131,7 @@ func readTable(path string) map[string]string {
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if name, value, ok := strings.Cut(lines.Text(), ":"); ok {
+		if name, value, ok := strings.Cut(lines.Text(), separator); ok {
 			values[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
@@ -170,7 +170,7 @@ func (p *plan) addInstance(minor, instance string) error {
 	gi, ci, _ := strings.Cut(instance, "/")
 	at := "/proc/driver/nvidia/capabilities/gpu" + minor + "/mig/gi" + gi
 	for _, path := range []string{at + "/access", at + "/ci" + ci + "/access"} {
-		number := readTable(p.path(path))["DeviceFileMinor"]
+		number := readTable(p.path(path), ":")["DeviceFileMinor"]
 		if number == "" || !p.addDevice("/dev/nvidia-caps/nvidia-cap"+number) {
 			return fmt.Errorf("Slurm gave the step the MIG device %s of GPU %s, and this node has no device file for it", instance, minor)
 		}

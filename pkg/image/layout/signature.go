@@ -109,11 +109,7 @@ func (l *Layout) Evidence(r ref.Ref, top string, m Manifest, p Platform) (Eviden
 // simple returns the signatures of the older form. Whatever is missing or
 // damaged is no signature.
 func (l *Layout) simple(r ref.Ref) []Signature {
-	top, err := l.Resolve(r)
-	if err != nil {
-		return nil
-	}
-	raw, err := l.ReadBlob(top, MaxManifest)
+	raw, err := l.manifest(r)
 	if err != nil {
 		return nil
 	}
@@ -126,13 +122,18 @@ func (l *Layout) simple(r ref.Ref) []Signature {
 	return all
 }
 
-// bundles returns the bundles that refer to a digest.
-func (l *Layout) bundles(r ref.Ref) []Signature {
+// manifest returns the manifest or index that a reference stands for.
+func (l *Layout) manifest(r ref.Ref) ([]byte, error) {
 	top, err := l.Resolve(r)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	raw, err := l.ReadBlob(top, MaxManifest)
+	return l.ReadBlob(top, MaxManifest)
+}
+
+// bundles returns the bundles that refer to a digest.
+func (l *Layout) bundles(r ref.Ref) []Signature {
+	raw, err := l.manifest(r)
 	if err != nil {
 		return nil
 	}

@@ -10,6 +10,7 @@
 
 load helpers
 load images
+load run
 
 libs=/usr/lib/x86_64-linux-gnu
 
@@ -81,6 +82,16 @@ host=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 	expect_match 'brolga: C library: .*/libc.so.6 of the host replaces /lib/x86_64-linux-gnu/libc-2.31.so$'
 	expect_no_leftovers
 	nodes_idle
+}
+
+@test "glibc: brolga run does the same, without privilege" {
+	run -1 brun "$(<"$BATS_FILE_TMPDIR/ref-old")" ./glibc_program
+	expect_match "version .GLIBC_2.34. not found"
+	run_ok brun --glibc --verbose "$(<"$BATS_FILE_TMPDIR/ref-old")" ./glibc_program
+	expect_program "$host"
+	expect_match "^mapped $(stat -Lc %i "$libs/libc.so.6") /lib/x86_64-linux-gnu/"
+	expect_match 'brolga: C library: GLIBC_2.36 of the host replaces GLIBC_2.30$'
+	expect_nothing_left
 }
 
 @test "glibc: the image's own programs run with the host's C library, and nothing of the image has changed" {

@@ -12,6 +12,7 @@
 
 load helpers
 load images
+load run
 
 libs=/usr/lib/x86_64-linux-gnu
 
@@ -107,6 +108,20 @@ see='fi_info --version; fi_info -l; ls -l /dev/loop-control; echo "set $SITE"'
 	expect_line 'set '
 	expect_no_leftovers
 	nodes_idle
+}
+
+@test "mount set: brolga run does the same, without privilege" {
+	users_reach_files
+	offer
+	run_ok brun --mount-set=net "$(<"$BATS_FILE_TMPDIR/ref-old")" sh -c "$see"
+	expect_line 'libfabric: 1.17.0'
+	expect_line "the site's provider"
+	expect_line 'set net'
+	expect_match ' /dev/loop-control$'
+	run_ok brun "$(<"$BATS_FILE_TMPDIR/ref-old")" sh -c "$see; true"
+	expect_match '^libfabric: 1.11.0'
+	expect_line 'set '
+	expect_nothing_left
 }
 
 @test "mount set: what the library needs is added to an image that has none of it" {

@@ -10,6 +10,7 @@
 
 load helpers
 load images
+load run
 
 setup_file() {
 	local old new libs=/usr/lib/x86_64-linux-gnu
@@ -118,6 +119,19 @@ inode() { stat -Lc %i "$BATS_FILE_TMPDIR/$1/libmpich.so.12"; }
 	expect_match 'brolga: MPI same: /usr/lib/x86_64-linux-gnu/libmpich.so.12.2.2 of the host replaces /usr/lib/x86_64-linux-gnu/libmpich.so.12.1.10$'
 	expect_match 'brolga: MPI same: /usr/lib/x86_64-linux-gnu/libhwloc.so.15[.0-9]* of the host is added to /usr/lib/x86_64-linux-gnu$'
 	refute_match 'warning'
+}
+
+@test "mpi: brolga run does the same, without privilege" {
+	users_reach_files
+	offer full
+	run_ok brun --mpi=same --verbose "$(<"$BATS_FILE_TMPDIR/ref-old")" ./mpi_library
+	expect_match "^rank 0 of 1 sum 0: MPICH Version:[[:space:]]+4.0.2: $(inode same) /"
+	expect_match 'brolga: MPI same: .*/libhwloc.so.15[.0-9]* of the host is added to /usr/lib/x86_64-linux-gnu$'
+	run_ok brun "$(<"$BATS_FILE_TMPDIR/ref-old")" ./mpi_library
+	expect_match "^rank 0 of 1 sum 0: MPICH Version:[[:space:]]+3.4.1: "
+	run -125 brun --mpi=none "$(<"$BATS_FILE_TMPDIR/ref-old")" ./mpi_library
+	expect_match '^brolga: error: .*none'
+	expect_nothing_left
 }
 
 # verdict HOST IMAGE CHECK: what becomes of it.

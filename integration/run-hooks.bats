@@ -66,6 +66,12 @@ hook() {
 	expect_line nvidia2
 	expect_line yes
 	expect_line tool
+	# The numbers of variables are the user's: nobody translates them here.
+	run_ok as_user env BROLGA_CONFIG="$BROLGA_CONFIG" CUDA_VISIBLE_DEVICES=2 brolga run --device=nvidia.com/gpu=2 "$BROLGA_TEST_IMAGE" sh -c 'echo "numbers $CUDA_VISIBLE_DEVICES"'
+	expect_line 'numbers 2'
+	run_ok as_user env BROLGA_CONFIG="$BROLGA_CONFIG" CUDA_VISIBLE_DEVICES=2 brolga run --device=nvidia.com/gpu=2 --env=-CUDA_VISIBLE_DEVICES \
+		"$BROLGA_TEST_IMAGE" sh -c 'echo "numbers ${CUDA_VISIBLE_DEVICES:-none}"'
+	expect_line 'numbers none'
 	run -125 brun --device=nvidia.com/gpu=77 "$BROLGA_TEST_IMAGE" true
 	expect_match 'nvidia.com/gpu=77'
 }

@@ -6,10 +6,14 @@
 #   brun [OPTION]... IMAGE CMD...   brolga run as the test user, as after a login
 #   brun_in_terminal COMMAND        the same in a terminal, whose input is $input
 #   $until_go / go_on               a shell command that waits, in the container, for the other
+#   users_reach_files               what the site has in $BATS_FILE_TMPDIR is there for
+#                                   users, too
 #   expect_nothing_left             no process, mount or directory of a container
 
 # As users have it in their shell's profile.
 brun() { as_user BROLGA_CONFIG="$BROLGA_CONFIG" timeout --foreground --kill-after=5 60 brolga run "$@"; }
+
+users_reach_files() { chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file"; }
 
 # shellcheck disable=SC2034 # for the test
 # run_background ARGUMENT...: start "brolga run" and set $command to its process.

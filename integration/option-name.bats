@@ -251,7 +251,7 @@ is_pending() { [[ $(squeue --noheader --jobs="$1" --format=%T) == PENDING ]]; }
 	expect_match '^removed container old '
 	refute_match running
 	as_user touch go
-	wait
+	wait "$!"
 	retry 5 not_in_use
 	run_ok brolga gc --containers --max-size=1k
 	expect_match '^removed container running '
@@ -338,7 +338,7 @@ small_disk() {
 	as_user srun -w n1 "${in_image[@]}" --container-name=x --container-init bash -c "$waiter" 3>&- &
 	retry 20 test -e "$user_home/started"
 	pkill -KILL -f "^$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/brolga-helper step"
-	wait || true
+	wait "$!" || true
 	run_ok crun "${in_image[@]}" --container-name=x true
 	expect_nothing_kept
 }

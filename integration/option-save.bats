@@ -141,7 +141,7 @@ listed() { unsquashfs -lln "$user_home/saved/$1" | awk '{print $1, $2, $NF}'; }
 	as_user srun "${in_image[@]}" --container-save=saved/x.sqsh true 3>&- &
 	retry 20 writes || fail "nothing is written"
 	as_user scancel --user "$BROLGA_TEST_USER"
-	wait || true
+	wait "$!" || true
 	[[ -z $(saved) ]] || retry 5 nothing_saved || fail "$(saved)"
 	retry 5 no_writer || fail "still runs"
 	expect_no_leftovers

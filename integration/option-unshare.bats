@@ -98,7 +98,7 @@ host_namespace() { printf '%s %s' "$1" "$(readlink "/proc/self/ns/$1")"; }
 	as_user srun "${in_image[@]}" --container-init sleep 4712 &
 	retry 20 pgrep -f '^sleep 4712' || fail "not started"
 	scancel --user="$BROLGA_TEST_USER"
-	wait || true
+	wait "$!" || true
 	retry 10 sh -c '! pgrep -f "^sleep 4712"' || fail "still there"
 	expect_no_leftovers
 	nodes_idle

@@ -24,7 +24,7 @@ writes() { [[ -n $(find "$user_home/saved" -name '.brolga-save-*') ]]; }
 	job=$(squeue --noheader --user="$BROLGA_TEST_USER" --format=%A)
 	grep -q "job_$job/step_0" "/proc/$writer/cgroup" || fail "$(cat "/proc/$writer/cgroup")"
 	as_user scancel "$job"
-	wait || true
+	wait "$!" || true
 	retry 10 nothing_saved || fail "$(saved)"
 	retry 5 not_running "$writer" || fail "still runs"
 	expect_no_leftovers 20

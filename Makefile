@@ -13,6 +13,7 @@ MODULE     := github.com/brolga-hpc/brolga
 # Where the parts find each other; compiled in, so that no setting can change it.
 LIBRARY    := $(PREFIX)/lib/brolga/libbrolga.so
 HELPER     := $(PREFIX)/libexec/brolga/brolga-helper
+LAUNCHER   := $(PREFIX)/libexec/brolga/brolga-launch
 RUNDIR     := /run/brolga
 
 # -buildvcs=false: root may build somebody else's checkout.
@@ -23,7 +24,7 @@ GOBUILD     = $(GO) build -trimpath -buildvcs=false -ldflags "-s -w $(1) \
 GOLDFLAGS  ?=
 CFLAGS     ?= -O2 -g
 CWARNINGS  := -Wall -Wextra -Wshadow -Wmissing-prototypes -Werror
-CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\" -DBROLGA_RUNDIR=\"$(RUNDIR)\"
+CPPFLAGS   += -D_GNU_SOURCE -DBROLGA_LIBRARY=\"$(LIBRARY)\" -DBROLGA_HELPER=\"$(HELPER)\" -DBROLGA_LAUNCHER=\"$(LAUNCHER)\" -DBROLGA_RUNDIR=\"$(RUNDIR)\"
 # plugin.map decides what is visible: -fvisibility=hidden would also hide the
 # names SPANK_PLUGIN makes. Slurm has the symbols that are missing: no -z,defs.
 HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
@@ -62,7 +63,7 @@ install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
 	install -D -m 0755 $(BUILD)/brolga-cdi $(DESTDIR)$(dir $(HELPER))brolga-cdi
 	install -D -m 0755 $(BUILD)/brolga-seccomp $(DESTDIR)$(dir $(HELPER))brolga-seccomp
-	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(dir $(HELPER))brolga-launch
+	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(LAUNCHER)
 	install -D -m 0755 $(BUILD)/brolga-ssh $(DESTDIR)$(dir $(HELPER))brolga-ssh
 	install -d -m 0755 $(DESTDIR)$(dir $(HELPER))bundle
 	install -D -m 0755 $(BUILD)/libbrolga.so $(DESTDIR)$(LIBRARY)

@@ -46,7 +46,7 @@ teardown() {
 	site_prolog <<-'SCRIPT'
 		#!/bin/bash
 		[[ -e /usr/sbin/slurmd ]] && echo "export FROM_PROLOG=the host"
-		echo "export MINE=$(id -un) $SLURM_PROCID ${SLURM_STEP_ID:-batch}"
+		echo "export MINE=$(id -un) $SLURM_PROCID"
 		echo "unset UNWANTED"
 		echo "print prolog of $SLURM_PROCID"
 		grep ^CapEff /proc/self/status | sed 's/^/print /'
@@ -54,7 +54,7 @@ teardown() {
 	run_ok as_user env UNWANTED=1 srun -n2 "${in_image[@]}" sh -c \
 		'echo "<$FROM_PROLOG> <$MINE> <$UNWANTED> <$BROLGA_IMAGE>"; ! ls /usr/sbin/slurmd 2>/dev/null'
 	for task in 0 1; do
-		expect_line "<the host> <$BROLGA_TEST_USER $task 0> <> <debian>"
+		expect_line "<the host> <$BROLGA_TEST_USER $task> <> <debian>"
 		(($(grep -cx "prolog of $task" <<<"$output") == 1)) || fail "$output"
 	done
 	(($(grep -cx $'CapEff:\t0000000000000000' <<<"$output") == 2)) || fail "$output"
@@ -63,7 +63,7 @@ teardown() {
 	expect_line 'BROLGA_IMAGE: distroless'
 	run_ok batch --output=job.out "${in_image[@]}" --wrap 'echo "<$FROM_PROLOG> <$MINE>"'
 	run_ok as_user cat job.out
-	expect_line "<the host> <$BROLGA_TEST_USER 0 batch>"
+	expect_line "<the host> <$BROLGA_TEST_USER 0>"
 }
 
 @test "task prolog: its variables are the step's, over which the image's win" {

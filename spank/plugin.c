@@ -235,6 +235,7 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
 		report(error.text, NULL);
 		_exit(status);
 	}
+	prolog_prepare();
 	if (join_container(sp, step.socket, job_local_task(sp) == 0, &error) < 0)
 		end_task(sp, error.shared, error.text, error.hint);
 	return 0;

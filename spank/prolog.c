@@ -5,7 +5,8 @@
  * Slurm runs it after slurm_spank_task_init, when the task is in its container,
  * where neither the script nor what it calls need to be. So it is run here, before
  * that, as Slurm does it (slurmstepd/task.c): by the task, as the user, with the
- * task's environment. What it exports counts as the step's.
+ * task's environment. What it exports counts as the step's. The user's is run by Slurm,
+ * in the container.
  *
  * Runs where join.c does. Slurm's own code forks and allocates in this place, too.
  */
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,10 +27,8 @@
 
 /*
  * slurmstepd's copy of slurm.conf. A plugin is only loaded by the release that it
- * is compiled for, so the layout is right. From 24.11 on there may be several
- * prologs; those are left to Slurm.
+ * is compiled for, so the layout is right.
  */
-#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(24, 11, 0)
 extern slurm_conf_t slurm_conf __attribute__((weak));
 
 static const char *prolog_path(void)
@@ -41,16 +41,6 @@ static void forget_prolog(void)
 {
 	slurm_conf.task_prolog = NULL;
 }
-#else
-static const char *prolog_path(void)
-{
-	return NULL;
-}
-
-static void forget_prolog(void)
-{
-}
-#endif
 
 __attribute__((noreturn)) static void execute(const char *path, int output, char **environment)
 {
@@ -175,4 +165,27 @@ int prolog_run(spank_t sp, struct join_error *error)
 	else
 		forget_prolog();
 	return WEXITSTATUS(status);
+}
+
+/*
+ * Since 24.05 slurmstepd runs scripts by way of itself, from a descriptor that it
+ * has opened for that (common/run_command.c). Among the files of an image it does
+ * not find its libraries. The launcher, static, does the same and takes its place,
+ * in this process: the task's. It is closed by execve(2), as the one before.
+ */
+void prolog_prepare(void)
+{
+	enum { FIRST = 3, LAST = 255 }; /* slurmstepd has begun with it */
+	autoclose int launcher = open(BROLGA_LAUNCHER, O_PATH | O_CLOEXEC);
+	struct stat self, file;
+
+	if (launcher < 0 || stat("/proc/self/exe", &self) < 0)
+		return;
+	for (int fd = FIRST; fd <= LAST; fd++) {
+		int flags = fcntl(fd, F_GETFL);
+
+		if (flags >= 0 && (flags & O_PATH) && fstat(fd, &file) == 0 &&
+		    file.st_dev == self.st_dev && file.st_ino == self.st_ino)
+			dup3(launcher, fd, O_CLOEXEC);
+	}
 }

@@ -150,10 +150,12 @@ struct join_error {
 
 int join_prepare(struct join_error *error);
 
-/* ---- prolog.c: the site's TaskProlog ---- */
+int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
+
+/* ---- prolog.c: the TaskProlog of the site, and the user's ---- */
 
 int prolog_run(spank_t sp, struct join_error *error);
-int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
+void prolog_prepare(void);
 
 /* ---- filter.c: the site's seccomp profile ---- */
 

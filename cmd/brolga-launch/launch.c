@@ -13,7 +13,8 @@
  * "brolga-launch reap" is process 1 there: it does nothing, and its children that
  * others have left are not even zombies. "brolga-launch hold" waits for the end of
  * its input: the helper's, while it makes a user namespace. "brolga-launch run" is
- * in run.c.
+ * in run.c. With "slurm_script_launcher" it runs a TaskProlog, see prolog.c of the
+ * plugin.
  */
 #include "launch.h"
 #include "launcher.h"
@@ -26,8 +27,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* Arguments of "brolga-launch slurm_script_launcher". */
+enum { SCRIPT_PATH = 2, SCRIPT_ARGUMENTS };
 
 __attribute__((noreturn)) static void reap(void)
 {
@@ -43,6 +48,18 @@ __attribute__((noreturn)) static void hold(void)
 	while (read(STDIN_FILENO, &byte, 1) > 0)
 		;
 	exit(EXIT_SUCCESS);
+}
+
+/*
+ * In the place of slurmstepd, which Slurm executes with these arguments in front of
+ * a script's own (common/run_command.c): runs it with standard input and output only.
+ */
+__attribute__((noreturn)) static void run_script(char **argv)
+{
+	syscall(SYS_close_range, 3, ~0u, 0); /* Linux 5.9; what is left does no harm */
+	setpgid(0, 0);
+	execv(argv[SCRIPT_PATH], argv + SCRIPT_ARGUMENTS);
+	_exit(127);
 }
 
 /*
@@ -188,6 +205,8 @@ int main(int argc, char **argv)
 	char **all;
 	int socket;
 
+	if (argc > SCRIPT_ARGUMENTS && strcmp(argv[1], "slurm_script_launcher") == 0)
+		run_script(argv);
 	if (argc == 2 && strcmp(argv[1], "reap") == 0 && getpid() == 1)
 		reap();
 	if (argc == 2 && strcmp(argv[1], "hold") == 0 && !value)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * prolog_test.c - the site's TaskProlog and what its lines do.
+ * prolog_test.c - the site's TaskProlog and what its lines do, and who runs the user's.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -101,6 +101,28 @@ static void none(void)
 	CHECK(!fake_variable("SLURM_SCRIPT_CONTEXT"));
 }
 
+static bool is_file(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+static void script_launcher(void)
+{
+	int own = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	int read = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int other = open("/", O_PATH | O_CLOEXEC);
+
+	prolog_prepare();
+	CHECK(is_file(own, BROLGA_LAUNCHER) && fcntl(own, F_GETFD) == FD_CLOEXEC);
+	CHECK(is_file(read, "/proc/self/exe") && is_file(other, "/"));
+	close(own);
+	close(read);
+	close(other);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -109,6 +131,7 @@ int main(void)
 		{ "what it writes has no limit, what counts has", much },
 		{ "a script that fails or is missing ends the task", failures },
 		{ "without one nothing happens", none },
+		{ "Slurm runs the user's by the launcher, not by itself", script_launcher },
 	};
 
 	return run_tests("prolog_test", tests, COUNT(tests));

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,6 +47,20 @@ static int clear_inheritable(void)
 	return (int)syscall(SYS_capset, &header, data);
 }
 
+/*
+ * Since 24.11 slurmstepd has handlers for most signals (conmgr/signals.c), which only
+ * tell another thread of its own, not there after fork(2): scancel would do nothing
+ * to a task that waits. execve(2) would do the same as this, later.
+ */
+static void reset_signals(void)
+{
+	struct sigaction action;
+
+	for (int number = 1; number < NSIG; number++)
+		if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+			signal(number, SIG_DFL);
+}
+
 /* What slurmstepd calls itself (prctl(2), PR_GET_NAME), before this task changes it. */
 static char stepd_name[16];
 
@@ -56,6 +71,7 @@ static char stepd_name[16];
  */
 int join_prepare(struct join_error *error)
 {
+	reset_signals();
 	prctl(PR_GET_NAME, stepd_name);
 	/* proctrack/linuxproc does not kill processes named slurmstepd, and this
 	 * one may wait for a long pull. */

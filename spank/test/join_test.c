@@ -57,6 +57,7 @@ struct scenario {
 struct outcome {
 	int rc;
 	struct join_error error;
+	bool is_killable; /* slurmstepd's handlers are gone */
 	char name[32], capabilities[256], no_new_privs[32];
 	char cwd[256];
 	bool inside; /* the container's marker is there, the host's is not */
@@ -205,15 +206,19 @@ static void raise_inheritable(void)
 __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 {
 	struct sigaction action = { .sa_handler = count_signal }; /* no SA_RESTART */
+	struct sigaction before;
 
 	alarm(20);
 	fake.argv = (char *[]){ "./app", "x", NULL };
 	fake.env = (char *[]){ "PMI_RANK=0", "PMIX_RANK=1", "PATH=/bin", "PMIX_SERVER=s", NULL };
 	fake.argc = s->no_arguments ? 0 : 2;
-	sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGUSR2, &action, NULL);
 	spank_setenv(NULL, "REMOVED", "still there", 1);
 	raise_inheritable();
 	outcome->rc = join_prepare(&outcome->error);
+	sigaction(SIGUSR2, NULL, &before);
+	outcome->is_killable = before.sa_handler == SIG_DFL;
+	sigaction(SIGUSR1, &action, NULL);
 	if (outcome->rc == 0) {
 		become(s->uid);
 		outcome->rc = join_container(NULL, socket, s->reports, &outcome->error);
@@ -379,6 +384,7 @@ static void user_joins(void)
 	CHECK(!outcome->removed_set);
 	expect_no_privilege();
 	CHECK_TEXT(outcome->name, "Name:\tbrolga-task\n");
+	CHECK(outcome->is_killable);
 	CHECK_TEXT(fake_log(), "");
 }
 

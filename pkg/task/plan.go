@@ -55,7 +55,8 @@ func pmix(r request.Request) []wire.Record {
 
 // launchers has launchers of MPI go from node to node by SSH, where there is SSH. By
 // themselves they take srun for that where they find themselves in a job, and images
-// have none. What the step's environment or the image says stays.
+// have none. What the step's environment or the image says stays, unless it is what
+// Slurm since 23.11 sets to have them take srun (common/env.c, set_env_from_opts).
 func launchers(r request.Request, env []string) []wire.Record {
 	if r.SSH == nil {
 		return nil
@@ -68,11 +69,25 @@ func launchers(r request.Request, env []string) []wire.Record {
 		"I_MPI_HYDRA_BOOTSTRAP=ssh", // Intel
 	} {
 		name, _, _ := strings.Cut(entry, "=")
-		if _, given := slurm.Getenv(env, name); !given {
+		if value, given := slurm.Getenv(env, name); !given || slurms(name, value) {
 			plan = append(plan, wire.Record{Key: "set", Value: entry})
 		}
 	}
+	// Arguments for srun, which ssh would be given.
+	for _, name := range []string{"HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER_EXTRA_ARGS", "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS"} {
+		if value, _ := slurm.Getenv(env, name); slurms(name, value) {
+			plan = append(plan, wire.Record{Key: "unset", Value: name})
+		}
+	}
 	return plan
+}
+
+// slurms tells whether the variable is as Slurm sets it for launchers.
+func slurms(name, value string) bool {
+	if strings.HasSuffix(name, "_EXTRA_ARGS") {
+		return value == "--external-launcher"
+	}
+	return strings.HasSuffix(name, "_BOOTSTRAP") && value == "slurm"
 }
 
 // renumber changes lists of numbers, of which each task has its own. It comes first:

@@ -215,13 +215,21 @@ func TestNewPlan(t *testing.T) {
 }
 
 // TestLaunchers checks that launchers of MPI are told only where there is SSH, and that
-// the user's words stay.
+// the user's words stay, and not those of Slurm.
 func TestLaunchers(t *testing.T) {
 	if got := launchers(request.Request{}, nil); got != nil {
 		t.Errorf("launchers = %q; want nothing without SSH", got)
 	}
 	got := launchers(request.Request{SSH: &config.SSH{}}, []string{"HYDRA_LAUNCHER=mine", "PRTE_MCA_plm="})
 	want := []wire.Record{{Key: "set", Value: "OMPI_MCA_plm=rsh"}, {Key: "set", Value: "I_MPI_HYDRA_BOOTSTRAP=ssh"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("launchers = %q; want %q", got, want)
+	}
+	const external = "--external-launcher"
+	got = launchers(request.Request{SSH: &config.SSH{}}, []string{"OMPI_MCA_plm=", "PRTE_MCA_plm=", "HYDRA_BOOTSTRAP=slurm",
+		"HYDRA_LAUNCHER_EXTRA_ARGS=" + external, "I_MPI_HYDRA_BOOTSTRAP=slurm", "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS=-v"})
+	want = []wire.Record{{Key: "set", Value: "HYDRA_LAUNCHER=ssh"}, {Key: "set", Value: "I_MPI_HYDRA_BOOTSTRAP=ssh"},
+		{Key: "unset", Value: "HYDRA_BOOTSTRAP"}, {Key: "unset", Value: "HYDRA_LAUNCHER_EXTRA_ARGS"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("launchers = %q; want %q", got, want)
 	}

@@ -208,14 +208,14 @@ nothing_half_written() {
 	run_fails crun --container-image="$BROLGA_TEST_IMAGE" --container-mounts=/no/such:/mnt -N4 --ntasks-per-node=3 true
 	[[ $(grep -c 'brolga: error: mount /no/such: no such file' <<<"$output") == 4 ]] || fail "$output"
 	for node in n1 n2 n3 n4; do
-		expect_match "^slurmstepd-$node: error: brolga: error: "
+		expect_match "$(stepd "$node")error: brolga: error: "
 	done
 	nodes_idle
 }
 
 @test "error: a command or interpreter that the image lacks is Slurm's to report" {
 	run_fails crun --container-image="$BROLGA_TEST_IMAGE" no-such-command
-	expect_match '^slurmstepd-n1: error: execve\(\): no-such-command: No such file or directory$'
+	expect_match "$(stepd n1)"'error: execve\(\): no-such-command: No such file or directory$'
 	refute_match 'brolga: '
 	printf '#!/no/such/interpreter\n' | as_user tee job.sh >/dev/null
 	run_fails batch --output=job.out --container-image="$BROLGA_TEST_IMAGE" job.sh

@@ -11,6 +11,7 @@
 #   run_ok CMD... / run_fails CMD...  bats' run, and the status is checked
 #   expect_line TEXT               $output has this line, Slurm's prefix aside
 #   expect_match REGEX / refute_match REGEX   some / no line of $output matches
+#   stepd NODE                     regex: how slurmstepd's lines begin there
 #   expect_no_leftovers            no mount, loop device, process or file of ours
 #   registry_requests [METHOD [PATH]]  requests since the test began (regexes)
 #   nodes_idle                     every node is idle, none drained or down
@@ -72,11 +73,14 @@ run_fails() {
 }
 
 expect_line() {
-	sed -E 's/^(srun|sbatch|salloc|slurmstepd(-[^:]+)?): (error: |info: )?//' <<<"$output" |
+	sed -E 's/^((srun|sbatch|salloc|slurmstepd(-[^:]+)?): |\[[-0-9T:.]+\] )(error: |info: )?//' <<<"$output" |
 		grep -qxF -e "$1" || fail "no line: $1"$'\n'"in: $output"
 }
 
 expect_match() { grep -qE -e "$1" <<<"$output" || fail "no match: $1"$'\n'"in: $output"; }
+
+# Since 26.05 they have the time, and no node.
+stepd() { printf '^(slurmstepd-%s: |\\[[-0-9T:.]+\\] )' "$1"; }
 
 refute_match() {
 	! grep -qE -e "$1" <<<"$output" || fail "match: $1"$'\n'"in: $output"

@@ -114,7 +114,7 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 	run_fails crun -N4 --container-sync --container-pull=never --container-image="$BROLGA_TEST_IMAGE" echo runs
 	refute_match '^runs$'
 	expect_lines 3 "$waited"'n3: .*debian:12.* is not in your cache'
-	expect_lines 1 'slurmstepd-n3: error: brolga: error: .*debian:12.* is not in your cache'
+	expect_lines 1 "$(stepd n3)"'error: brolga: error: get image .*debian:12.* is not in your cache'
 	expect_no_leftovers
 }
 
@@ -131,7 +131,7 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 	run_fails crun -N4 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
 	refute_match '^runs$'
 	expect_lines 3 "$waited"'n3: read site configuration .*unknown key nonsense'
-	expect_lines 1 'slurmstepd-n3: error: brolga: error: read site configuration .*unknown key nonsense'
+	expect_lines 1 "$(stepd n3)"'error: brolga: error: read site configuration .*unknown key nonsense'
 	chmod 0666 "$tools/own.toml"
 	run_fails crun -N4 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
 	refute_match '^runs$'
@@ -183,7 +183,7 @@ all_have_called() {
 	refute_match '^runs$'
 	for node in n1 n2 n3; do
 		# A busy machine may not have made the others ready in that time.
-		expect_match "slurmstepd-$node: ${waited}after 2s nothing was heard of n4(, and not ready: n.*)?$"
+		expect_match "$(stepd "$node")${waited}after 2s nothing was heard of n4(, and not ready: n.*)?$"
 	done
 	expect_clean
 }
@@ -234,7 +234,7 @@ has_lines_of() { (($(grep -cE "$2" "$BATS_TEST_TMPDIR/background") >= $1)); }
 	expect_lines 4 '^runs$'
 	sync_config 'address = "{node}-none.invalid"' 'timeout = "1s"'
 	run_fails crun -w n1,n2 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
-	expect_match "n2: ${waited}after 1s nothing was heard of n1 \(.*lookup n1-none.invalid"
+	expect_match "$(stepd n2)${waited}after 1s nothing was heard of n1 \(.*lookup n1-none.invalid"
 	sync_config 'interface = "none0"'
 	run_fails crun -N2 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
 	expect_match 'find interface none0: '

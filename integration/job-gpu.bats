@@ -46,17 +46,18 @@ same_cards() {
 	done
 }
 
-@test "gpu: with --gpu-bind=none all tasks have all, and no numbers" {
+# Slurm sets no numbers here, or those of all.
+@test "gpu: with --gpu-bind=none all tasks have all" {
 	hold 1
-	gpu_ok crun -w n1 -n2 --gpus=2 --gpu-bind=none "${in_image[@]}" sh -c 'echo $(ls -d /dev/nvidia*) has ${CUDA_VISIBLE_DEVICES-none}'
-	[[ $(grep -cx '/dev/nvidia1 /dev/nvidia2 has none' <<<"$output") == 2 ]] || fail "$output"
+	gpu_ok crun -w n1 -n2 --gpus=2 --gpu-bind=none "${in_image[@]}" sh -c 'echo $(ls -d /dev/nvidia*) has ${CUDA_VISIBLE_DEVICES-0,1}'
+	[[ $(grep -cx '/dev/nvidia1 /dev/nvidia2 has 0,1' <<<"$output") == 2 ]] || fail "$output"
 }
 
 @test "gpu: each task has its own on nodes with different ones" {
 	hold 2
 	same_cards -N2 -n4 --ntasks-per-node=2 --gpus-per-task=1
 	same_cards -N2 -n2 --gpus-per-node=2
-	same_cards -N2 -n4 --gpus-per-node=2 --gpu-bind=single:1
+	same_cards -N2 -n4 --ntasks-per-node=2 --gpus-per-node=2 --gpu-bind=single:1
 }
 
 @test "gpu: steps that run together have different ones, and those that overlap the same" {

@@ -170,9 +170,9 @@ waiter='echo >>started; while [[ ! -e go ]]; do sleep 0.1; done'
 		srun --overlap -N2 \$I --container-unshare=pid bash -c '$waiter' &
 		while [[ ! -e started ]] || ((\$(wc -l <started) < 2)); do sleep 0.1; done
 		srun --overlap -N2 --container-name=\$SLURM_JOB_ID.0 cat /proc/1/comm
-		srun --overlap -N1 --container-name=\$SLURM_JOB_ID.7 true
+		srun --overlap -N1 -w n1 --container-name=\$SLURM_JOB_ID.7 true
 		touch go; wait
-		srun --overlap -N1 --container-name=\$SLURM_JOB_ID.0 true"
+		srun --overlap -N1 -w n1 --container-name=\$SLURM_JOB_ID.0 true"
 	[[ $(grep -cx brolga-launch <<<"$output") == 2 ]] || fail "$output"
 	expect_match 'brolga: error: join step [0-9]+\.7: no container of yours runs on node n1 in that step'
 	expect_match 'brolga: error: join step [0-9]+\.0: no container of yours runs on node n1 in that step'

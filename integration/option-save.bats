@@ -80,7 +80,7 @@ listed() { unsquashfs -lln "$user_home/saved/$1" | awk '{print $1, $2, $NF}'; }
 	prepare
 	run_ok crun -N2 -n4 "${in_image[@]}" --container-save=saved/one.sqsh sh -c 'echo $SLURM_NODEID >/data/node'
 	[[ $(saved) == one.sqsh && $(unsquashfs -cat "$user_home/saved/one.sqsh" data/node) == 0 ]]
-	run_ok crun -N2 -n4 "${in_image[@]}" --container-save='saved/%j-%s-%n-%N-%%.sqsh' sh -c 'echo $SLURM_NODEID >/data/node; echo $SLURM_JOB_ID'
+	run_ok crun -w n1,n2 -N2 -n4 "${in_image[@]}" --container-save='saved/%j-%s-%n-%N-%%.sqsh' sh -c 'echo $SLURM_NODEID >/data/node; echo $SLURM_JOB_ID'
 	job=$(grep -oxE -m1 '[0-9]+' <<<"$output")
 	[[ $(saved) == "$job-0-0-n1-%.sqsh"$'\n'"$job-0-1-n2-%.sqsh"$'\n'one.sqsh ]] || fail "$(saved)"
 	[[ $(unsquashfs -cat "$user_home/saved/$job-0-1-n2-%.sqsh" data/node) == 1 ]]

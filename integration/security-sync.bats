@@ -129,9 +129,9 @@ time.sleep(60)" >"$BATS_TEST_TMPDIR/taken" 3>&- &
 	run_fails crun -N4 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
 	kill "$pid"
 	refute_match '^runs$'
-	expect_match "slurmstepd-n1: error: brolga: error: .*n1: listen for other nodes: no port that it may have in $first-$first is free\$"
+	expect_match "$(stepd n1)error: brolga: error: .*n1: listen for other nodes: no port that it may have in $first-$first is free\$"
 	for node in n2 n3 n4; do
-		expect_match "slurmstepd-$node: error: brolga: error: .*after 3s nothing was heard of n1"
+		expect_match "$(stepd "$node")error: brolga: error: .*after 3s nothing was heard of n1"
 	done
 	expect_no_leftovers
 }

@@ -7,6 +7,7 @@
  */
 #include "shim.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -45,6 +46,24 @@ static bool has_none(const char *config, const char *node)
 	       memcmp(text, config, strlen(config)) == 0;
 }
 
+/*
+ * Tells whether a helper has noted what is to be run at the end of a step: that of one
+ * which goes on, or of one whose slurmstepd was killed (pkg/hook/external).
+ */
+static bool has_left(void)
+{
+	DIR *notes = opendir(BROLGA_RUNDIR "/poststop");
+	const struct dirent *note = NULL;
+
+	if (!notes)
+		return false;
+	do
+		note = readdir(notes);
+	while (note && note->d_name[0] == '.');
+	closedir(notes);
+	return note;
+}
+
 /* Between fork and execve: system calls only. */
 __attribute__((noreturn)) static void execute(char *const arguments[], char *const environment[])
 {
@@ -76,7 +95,7 @@ int epilog_run(const char *config, const char *node, uint32_t job)
 	int status = 0;
 	pid_t pid;
 
-	if (has_none(config ? config : "", node))
+	if (has_none(config ? config : "", node) && !has_left())
 		return 0;
 	snprintf(number, sizeof(number), "%u", job);
 	if (conf)

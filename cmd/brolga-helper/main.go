@@ -13,8 +13,9 @@
 //	                      shim starts it when the step has ended, and repeats in
 //	                      slurmstepd's log what it says on descriptor 3
 //	brolga-helper end CONFIG NODE JOB
-//	                      remove what a job that has ended has left on the node;
-//	                      the shim starts it in the job's epilog
+//	                      remove what a job that has ended has left on the node,
+//	                      and run what nobody else will run at poststop; the shim
+//	                      starts it in the job's epilog
 //
 // It is a program of its own, beside brolga, because it starts once per node
 // and step, and libcontainer starts it once more: it links no registry client.
@@ -26,6 +27,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -35,6 +37,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/hooks"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/engine"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -162,7 +165,8 @@ func poststop() {
 // endLimit is as long as a job's end waits. What is left then is removed later.
 const endLimit = 30 * time.Second
 
-// end removes the named containers of a job that has ended.
+// end removes the named containers of a job that has ended, and sees to what is left
+// of steps whose slurmstepd was killed.
 func end(args []string) error {
 	if len(args) != 3 {
 		return errors.New("end: want CONFIG NODE JOB")
@@ -176,10 +180,17 @@ func end(args []string) error {
 	if err != nil {
 		return err
 	}
+	err = external.Abandoned(filepath.Join(cfg.RunDir, "poststop"), external.NewRunner(), func(line string) {
+		fmt.Fprintln(os.Stderr, "brolga-helper: "+line)
+	})
+	return errors.Join(err, removeContainers(cfg, conf, node, uint32(number)))
+}
+
+func removeContainers(cfg config.Config, conf, node string, ended uint32) error {
 	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
-	err = named.Collect(cfg.Named, node, named.Limits{
-		Ended: uint32(number), MaxSize: -1,
+	err := named.Collect(cfg.Named, node, named.Limits{
+		Ended: ended, MaxSize: -1,
 		Jobs: func() (map[uint32]bool, error) { return named.Jobs(ctx, cfg.Named, node, os.Environ()) },
 	}, nil)
 	if err == nil {

@@ -600,6 +600,18 @@ static void end_of_a_job_without_containers(void)
 	CHECK(helper_is_missed(1, config_argument));
 }
 
+/* It may be of a step whose slurmstepd was killed. */
+static void end_of_a_job_with_something_left(void)
+{
+	end_jobs_on("n1");
+	write_note(NOTES "/n1", "");
+	CHECK(mkdir(BROLGA_RUNDIR "/poststop", 0700) == 0);
+	write_note(BROLGA_RUNDIR "/poststop/.new-step-5.0-1", "");
+	CHECK(!helper_is_missed(0, NULL));
+	write_note(BROLGA_RUNDIR "/poststop/step-5.0-1", "");
+	CHECK(helper_is_missed(0, NULL));
+}
+
 static void end_of_a_job_with_a_false_note(void)
 {
 	end_jobs_on("n2");
@@ -653,6 +665,8 @@ int main(void)
 		{ "the end of a job never drains the node", end_of_a_job_without_helper },
 		{ "a job ends without the helper where no container is",
 		  end_of_a_job_without_containers },
+		{ "the end of a job starts the helper for what steps have left",
+		  end_of_a_job_with_something_left },
 		{ "only root says that no container is there", end_of_a_job_with_a_false_note },
 	};
 

@@ -91,12 +91,20 @@ func (n note) write(dir string, owner int) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(dir, n.State.ID+"-")
+	// Others read what has the name of a note: it gets that when it is complete.
+	f, err := os.CreateTemp(dir, ".new-"+n.State.ID+"-")
 	if err != nil {
 		return "", err
 	}
+	path = filepath.Join(dir, strings.TrimPrefix(filepath.Base(f.Name()), ".new-"))
 	_, err = f.Write(text)
-	return f.Name(), errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return path, nil
 }
 
 func identify(pid int) (process, error) {
@@ -118,11 +126,16 @@ func identify(pid int) (process, error) {
 // beside it whose owners are gone. Tell gets a line for each program that fails.
 func Stopped(path string, runner *Runner, tell func(line string)) error {
 	err := runNote(path, runner, tell, func(process) bool { return true })
-	others, globErr := filepath.Glob(filepath.Join(filepath.Dir(path), "step-*"))
-	for _, other := range others {
-		err = errors.Join(err, runNote(other, runner, tell, isGone))
+	return errors.Join(err, Abandoned(filepath.Dir(path), runner, tell))
+}
+
+// Abandoned runs the programs of the notes in a directory whose owners are gone.
+func Abandoned(dir string, runner *Runner, tell func(line string)) error {
+	notes, err := filepath.Glob(filepath.Join(dir, "step-*"))
+	for _, note := range notes {
+		err = errors.Join(err, runNote(note, runner, tell, isGone))
 	}
-	return errors.Join(err, globErr)
+	return err
 }
 
 func isGone(owner process) bool {

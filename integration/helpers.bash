@@ -105,9 +105,10 @@ no_leftovers() { [[ -z $(leftovers) ]]; }
 
 leftovers() {
 	local file
+	# "cat" where a file may go meanwhile: after $(<file) the whole shell ends then.
 	for file in /sys/block/loop*/loop/backing_file; do
 		[[ -e $file ]] || continue
-		case $(<"$file") in
+		case $(cat "$file") in
 		"$BROLGA_CLUSTER_DIR"/* | "$user_home"/*) printf 'loop device %s: %s\n' "$file" "$(<"$file")" ;;
 		esac
 	done 2>/dev/null

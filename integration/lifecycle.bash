@@ -197,7 +197,7 @@ slurmstepds() {
 
 # Debian's program is slurmstepd-wlm.
 is_slurmstepd() {
-	[[ $(<"$2/comm") == "$1" && $(readlink "$2/exe") == */slurmstepd* ]] &&
+	[[ $(cat "$2/comm") == "$1" && $(readlink "$2/exe") == */slurmstepd* ]] &&
 		find "$2/fd" -lname "$BROLGA_CLUSTER_DIR/*" -print -quit | grep -q .
 }
 
@@ -243,7 +243,7 @@ orphans() {
 	done 2>/dev/null || true
 }
 
-is_task() { [[ $(<"$1/comm") != slurm* ]] && { grep -qzxF "SLURM_CONF=$SLURM_CONF" "$1/environ" || is_slurmstepd brolga-task "$1"; }; }
+is_task() { [[ $(cat "$1/comm") != slurm* ]] && { grep -qzxF "SLURM_CONF=$SLURM_CONF" "$1/environ" || is_slurmstepd brolga-task "$1"; }; }
 
 expect_clean() {
 	expect_no_leftovers

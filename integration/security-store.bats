@@ -76,7 +76,7 @@ digest_of() { as_user brolga images --json | jq -r --arg ref "$1" '.[] | select(
 	in_background crun --container-image="$ref" bash -c "$until_go"
 	tasks_run 1
 	for file in /sys/block/loop*/loop/backing_file; do
-		[[ $(<"$file") != "$(store_file "$ref")" ]] || device=/dev/$(cut -d/ -f4 <<<"$file")
+		[[ $(cat "$file" 2>/dev/null) != "$(store_file "$ref")" ]] || device=/dev/$(cut -d/ -f4 <<<"$file")
 	done
 	[[ -b $device ]]
 	run_fails as_user head -c 4 "$device"

@@ -46,7 +46,7 @@ servers() {
 	local proc
 	for proc in /proc/[0-9]*; do
 		[[ $(readlink "$proc/exe") != "$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/brolga-ssh" ]] ||
-			[[ $(<"$proc/comm") != brolga-sshd ]] || printf '%s\n' "${proc#/proc/}"
+			[[ $(cat "$proc/comm") != brolga-sshd ]] || printf '%s\n' "${proc#/proc/}"
 	done 2>/dev/null
 }
 

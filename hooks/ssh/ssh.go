@@ -150,8 +150,8 @@ type company struct{ conn *setup.Conn }
 // Task implements hook.Company.
 func (c company) Task(pid int) error { return c.conn.SendTask(pid) }
 
-// Accompany starts the server in the container, where it waits until it is in the
-// step's cgroups, and waits until it listens.
+// Accompany starts the server in the container and the step's cgroups, and waits until
+// it listens.
 //
 // It is executed through a descriptor from the host: no path of the image is looked
 // up by root.
@@ -166,21 +166,18 @@ func (Hook) Accompany(step hook.Step) (hook.Company, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	var pid int
-	err = step.Inside(func() (err error) {
-		pid, err = command.Start(command.Cmd{
+	err = step.Inside(func() error {
+		_, err := command.Start(command.Cmd{
 			Path:     fmt.Sprintf("/proc/self/fd/%d", setup.ProgramFD),
 			Name:     "brolga-sshd",
 			Args:     []string{"serve"},
 			Identity: &command.Identity{UID: step.User.UID, GID: step.User.GID, Groups: step.User.Groups},
 			Files:    []*os.File{program, theirs},
+			Join:     step.Adopt,
 		})
 		return err
 	})
 	theirs.Close()
-	if err == nil {
-		err = step.Adopt(pid)
-	}
 	if err == nil {
 		err = conn.SendSetup(describe(step))
 	}

@@ -133,6 +133,27 @@ no_servers() { ! servers >/dev/null; }
 	expect_clean
 }
 
+@test "cgroup: a pull on a node is the step's, with what it runs for its user" {
+	as_user mkdir -p .config/enroot
+	# shellcheck disable=SC2016 # for the shell of the pull
+	printf 'machine %s login %s password $(cat /proc/self/cgroup >cgroup; setsid sleep 317 >/dev/null 2>&1 </dev/null & echo %s)\n' \
+		"$BROLGA_TEST_PRIVATE_REGISTRY" "${BROLGA_TEST_PRIVATE_LOGIN%:*}" "${BROLGA_TEST_PRIVATE_LOGIN#*:}" |
+		sed "s|>cgroup|>$user_home/cgroup|" | install -o "$BROLGA_TEST_USER" -m 0600 /dev/stdin "$user_home/.config/enroot/.credentials"
+	at_submission crun --hold --container-image="$BROLGA_TEST_PRIVATE_IMAGE" /no/such/program
+	forget_cache
+	pkill -u "$BROLGA_TEST_USER" -f '^sleep 317'
+	as_user rm -f cgroup
+	release_jobs
+	background_ends 60
+	rm -r "$user_home/.config/enroot"
+	expect_match 'execve.*: /no/such/program: No such file'
+	grep -E '/slurm_n1/uid_[0-9]+/job_[0-9]+/step_0' "$user_home/cgroup" || fail "$(cat "$user_home/cgroup")"
+	retry 20 not_running "^sleep 317" || fail "a process is left"
+	expect_clean
+}
+
+not_running() { ! pgrep -u "$BROLGA_TEST_USER" -f "$1"; }
+
 @test "cgroup: a hook at poststop runs when the step is gone, and leaves nothing" {
 	local dir=$BROLGA_CLUSTER_DIR/hooks
 	mkdir "$dir"

@@ -57,6 +57,10 @@ type Cmd struct {
 	// error ends it.
 	Started func(pid int) error
 
+	// Join, if set, is called with the number of the process before it executes its
+	// first instruction, in the thread that starts it. An error ends it.
+	Join func(pid int) error
+
 	// TidiesUp says that the program ends by SIGTERM and removes first what it
 	// has not finished. It gets that signal, not SIGKILL, when this process dies.
 	TidiesUp bool
@@ -139,12 +143,16 @@ func Run(ctx context.Context, c Cmd) error {
 	}
 	cmd.SysProcAttr.Credential = c.Identity.credential()
 	cmd.SysProcAttr.AmbientCaps = c.Ambient
+	cmd.SysProcAttr.Ptrace = c.Join != nil // it stops at its execve(2)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 
 	err := cmd.Start()
 	if err == nil {
-		if c.Started != nil {
+		if c.Join != nil {
+			err = join(cmd.Process.Pid, c.Join)
+		}
+		if err == nil && c.Started != nil {
 			err = c.Started(cmd.Process.Pid)
 		}
 		if err != nil {
@@ -172,6 +180,28 @@ func Run(ctx context.Context, c Cmd) error {
 	return nil
 }
 
+// join calls f for a process that stops at its execve(2), and lets it go on. Its user
+// cannot make it do anything before: it has a tracer already (ptrace(2)).
+func join(pid int, f func(pid int) error) error {
+	for {
+		// It is not waited for: if it has been killed, who started it learns how.
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for the start of a program: %w", err)
+		}
+	}
+	if err := f(pid); err != nil {
+		return err
+	}
+	if err := unix.PtraceDetach(pid); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("let a program go on: %w", err)
+	}
+	return nil
+}
+
 // Start starts c and does not wait for it. The program leads a session of its
 // own, outlives this process and is not killed by anybody here. Its standard
 // input and output are empty; Stderr must be a file, because nobody would copy
@@ -191,8 +221,14 @@ func Start(c Cmd) (pid int, err error) {
 		Stderr: c.Stderr, ExtraFiles: c.Files, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	cmd.SysProcAttr.Credential = c.Identity.credential()
+	cmd.SysProcAttr.Ptrace = c.Join != nil
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("run %s: %w", c.Path, err)
+	}
+	if c.Join != nil {
+		if err := join(cmd.Process.Pid, c.Join); err != nil {
+			return 0, errors.Join(err, cmd.Process.Kill())
+		}
 	}
 	return cmd.Process.Pid, nil
 }

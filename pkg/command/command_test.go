@@ -84,6 +84,34 @@ func TestRunKillsTheGroup(t *testing.T) {
 	}
 }
 
+// TestRunJoins checks that a program does nothing before it has joined, and nothing at
+// all if it cannot.
+func TestRunJoins(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "joined")
+	var out bytes.Buffer
+	cmd := Cmd{Path: "/bin/cat", Args: []string{path}, Stdout: &out, Join: func(pid int) error {
+		return os.WriteFile(path, fmt.Appendf(nil, "%d", pid), 0o600)
+	}}
+	var pid int
+	if err := Run(t.Context(), cmd); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(out.String(), &pid); err != nil || pid == os.Getpid() {
+		t.Errorf("the program reads %q; want its number", out.String())
+	}
+	cmd = shell("echo ran >" + path)
+	cmd.Join = func(int) error { return errors.New("no room") }
+	err := Run(t.Context(), cmd)
+	if text, _ := os.ReadFile(path); err == nil || err.Error() != "no room" || strings.HasPrefix(string(text), "ran") {
+		t.Errorf("Run = %v, and the file has %q", err, text)
+	}
+	cmd = shell("exit 3")
+	cmd.Join = func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }
+	if err := Run(t.Context(), cmd); err == nil || err.Error() != "sh: signal: killed" {
+		t.Errorf("Run of a program that is killed meanwhile = %v", err)
+	}
+}
+
 func TestRunFiles(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

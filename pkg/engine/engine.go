@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -68,6 +69,9 @@ type Engine struct {
 	// release gives the container's name free; nil where it has none.
 	release func()
 
+	// first waits for the first task.
+	first func() (*task.Hello, error)
+
 	gates gates
 }
 
@@ -76,11 +80,12 @@ type Engine struct {
 // the tasks; the error returned is for the log.
 func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
 	e.gates = e.begin()
+	e.first = sync.OnceValues(tasks.Next)
 	if e.Job.Request.NeedsTask() {
 		return e.serveLate(ctx, tasks)
 	}
 	built, buildErr := e.build(ctx, nil)
-	first, err := tasks.Next()
+	first, err := e.first()
 	if err != nil {
 		return ended(err)
 	}
@@ -100,7 +105,7 @@ func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
 // serveLate is Serve for a request that depends on where the tasks are, or where
 // nothing can be built twice.
 func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
-	first, err := tasks.Next()
+	first, err := e.first()
 	if err != nil {
 		return ended(err)
 	}
@@ -317,6 +322,7 @@ func (e *Engine) image(ctx context.Context, user identity.User) (image.Image, er
 		Env:        e.Job.Env,
 		NoPull:     e.Job.Request.Pull == "never",
 		Platform:   e.Job.Request.Platform,
+		Join:       e.joinStep,
 	}, e.Job.Request.Image)
 }
 
@@ -478,6 +484,16 @@ func (e *Engine) adopt(pid, task int) error {
 		return nil
 	}
 	return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, task) })
+}
+
+// joinStep makes a process one of the step, which has a place for it when the first task
+// is there.
+func (e *Engine) joinStep(pid int) error {
+	first, err := e.first()
+	if err != nil {
+		return err
+	}
+	return e.adopt(pid, first.PID)
 }
 
 // ended makes the end of all tasks no error.

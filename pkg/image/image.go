@@ -61,6 +61,9 @@ type Source struct {
 	Env        []string      // of the job; only proxies and places of credentials are taken from it
 	NoPull     bool          // an image that the cache lacks is an error
 	Platform   string        // that the image is for; empty: this machine
+	// Join, if set, makes a program that runs as the user a part of the user's step
+	// before it does anything: a pull may run what the user says in a file.
+	Join func(pid int) error
 	// Own is a directory of the user's, where images are converted to that the
 	// site's stores do not let the user read. With it nothing needs privilege, and
 	// nothing of the image is for the kernel: package image runs as the user, who
@@ -386,6 +389,7 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--platform", g.Platform, "--cache", g.cache(), r.Argument()),
 		Env:      g.userEnv(),
 		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
+		Join:     g.Join,
 	})
 }
 

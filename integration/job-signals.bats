@@ -4,6 +4,7 @@
 # Signals of Slurm's and of users arrive in the program, once, also where a
 # launcher stands between them because the container has a process namespace.
 
+bats_require_minimum_version 1.5.0
 load helpers
 load images
 
@@ -89,6 +90,19 @@ twice() { (($(grep -cx "$1" "$user_home/job.out") == 2)); }
 	retry 60 job_ended "$output"
 	got trapped
 	[[ $(scontrol --oneliner show job "$output") == *' ExitCode=7:0 '* ]]
+}
+
+# Slurm counts times in minutes, so that this signal is due when the job begins, and
+# looks twice a minute whether one is due.
+@test "signals: the one before the end of the time arrives, in a batch script or in steps" {
+	local job trap='trap "echo trapped; exit 7" USR1; echo ready; while :; do sleep 0.1; done'
+	run_ok as_user sbatch --parsable --time=1 --signal=B:USR1@60 "${in_image[@]}" --container-init --output=job.out --wrap "$trap"
+	job=$output
+	run -7 as_user timeout 110 srun --time=1 --signal=USR1@60 "${in_image[@]}" --container-init bash -c "$trap"
+	expect_line trapped
+	retry 110 has trapped || fail "$(cat "$user_home/job.out")"
+	retry 60 job_ended "$job"
+	[[ $(scontrol --oneliner show job "$job") == *' ExitCode=7:0 '* ]]
 }
 
 @test "signals: scancel sends SIGTERM, once, and SIGKILL to who stays" {

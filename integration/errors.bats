@@ -214,7 +214,7 @@ nothing_half_written() {
 }
 
 @test "error: a command or interpreter that the image lacks is Slurm's to report" {
-	run_fails crun --container-image="$BROLGA_TEST_IMAGE" no-such-command
+	run_fails crun -w n1 --container-image="$BROLGA_TEST_IMAGE" no-such-command
 	expect_match "$(stepd n1)"'error: execve\(\): no-such-command: No such file or directory$'
 	refute_match 'brolga: '
 	printf '#!/no/such/interpreter\n' | as_user tee job.sh >/dev/null

@@ -238,7 +238,7 @@ none_sleep() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 77[789]' >/dev/null; }
 		ssh n2 true; echo status \$?
 		ls /dev/brolga-ssh/config
 	SCRIPT
-	run_ok batch -N2 --output=batch-output --container-image="$ssh_image" --container-ssh script
+	run_ok batch -w n1,n2 --output=batch-output --container-image="$ssh_image" --container-ssh script
 	output=$(<"$user_home/batch-output")
 	expect_line "batch at n1"
 	expect_line "status 255"

@@ -28,7 +28,7 @@ hooks.directories = ['$dir']
 [[mpi]]
 name = 'mpich'
 libraries = ['libmpich.so.12']"
-	run_ok crun -N2 --ntasks-per-node=2 "${in_image[@]}" --container-mpi true
+	run_ok crun -w n1,n2 --ntasks-per-node=2 "${in_image[@]}" --container-mpi true
 	run_ok crun -w n1 "${in_image[@]}" true
 	for node in n1 n2; do
 		output=$(awk -v node="$node" -v step="$(($(last_job) - 1)).0" '$2 == node && $3 == step {print $4}' "$times")

@@ -109,7 +109,7 @@ libraries_of() { grep -c libbrolga.so "/proc/$1/maps" || true; }
 	new_image
 	push_image --env BOTH=image --env OWN=image --env SLURM_PROCID=99 --env SLURM_OWN=image --env SLURMD_NODENAME=image \
 		--env PMI_RANK=99 --env PMIX_RANK=99 --env BROLGA_CONTAINER_IMAGE=image --env 'ODD=a b=c;$(d)' inside-env:1
-	run_ok as_user env BOTH=host HOST='a  b=c' srun --mpi=pmi2 --ntasks=1 --container-image="$ref" env
+	run_ok as_user env BOTH=host HOST='a  b=c' srun -w n1 --mpi=pmi2 --ntasks=1 --container-image="$ref" env
 	expect_line PATH=/bin
 	expect_line BOTH=image
 	expect_line OWN=image
@@ -222,7 +222,7 @@ libraries_of() { grep -c libbrolga.so "/proc/$1/maps" || true; }
 }
 
 @test "salloc: steps have their own image or the allocation's" {
-	run_ok as_user salloc --quiet -N2 srun -N2 -n2 "${in_image[@]}" sh -c 'echo $BROLGA_IMAGE $SLURMD_NODENAME'
+	run_ok as_user salloc --quiet -w n1,n2 srun -N2 -n2 "${in_image[@]}" sh -c 'echo $BROLGA_IMAGE $SLURMD_NODENAME'
 	[[ $(sort <<<"$output") == $'debian n1\ndebian n2' ]] || fail "$output"
 	run_ok as_user salloc --quiet "${in_image[@]}" sh -c \
 		'echo "here <$BROLGA_IMAGE>"; srun sh -c "echo \$BROLGA_IMAGE"; srun --container-image='"$BROLGA_TEST_SMALL_IMAGE"' /hello'

@@ -209,7 +209,7 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 	expect_one_error "mount $mine/x at /etc/passwd: one is a directory, the other is not"
 	run_fails crun "${in_image[@]}" --container-mounts="$mine/x/file:/etc" true
 	expect_one_error "mount $mine/x/file at /etc: one is a directory, the other is not"
-	run_fails crun "${in_image[@]}" --container-mounts="$mine/x:/etc/debian_version/sub" true
+	run_fails crun -w n1 "${in_image[@]}" --container-mounts="$mine/x:/etc/debian_version/sub" true
 	expect_match "$(stepd n1)"'error: brolga: error: mount .* at /etc/debian_version/sub: '
 }
 

@@ -204,6 +204,20 @@ has_lines_of() { (($(grep -cE "$2" "$BATS_TEST_TMPDIR/background") >= $1)); }
 	expect_no_leftovers
 }
 
+@test "sync: a node that is configured otherwise says so when the time is over" {
+	local common=$ports
+	pick_ports
+	while [[ $ports == "$common" ]]; do pick_ports; done
+	sync_config 'timeout = "4s"'
+	own_config n2
+	ports=$common
+	sync_config 'timeout = "4s"'
+	run_fails crun -w n1,n2 --container-sync --container-image="$BROLGA_TEST_IMAGE" echo runs
+	expect_match "slurmstepd-n1: ${waited}after 4s nothing was heard of n2"
+	expect_match "slurmstepd-n2: error: brolga: hint: sync.ports is [0-9-]+ on this node and $common where the step was submitted: all nodes must have the same$"
+	expect_no_leftovers
+}
+
 @test "sync: a node that takes too long is named on all nodes" {
 	local ref
 	ref=$(fresh_image)

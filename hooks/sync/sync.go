@@ -50,7 +50,7 @@ func (Hook) Begin(r request.Request) hook.Passage {
 		return alone{}
 	}
 	listen, err := addressesOf(r.Sync.Interface)
-	p := &passage{Barrier: barrier.Join(barrier.Config{
+	p := &passage{differs: r.Differs, Barrier: barrier.Join(barrier.Config{
 		Nodes:   reachedBy(*r.Sync, r.Peers),
 		Own:     r.Own,
 		Key:     r.Secret.Key("sync"),
@@ -106,7 +106,10 @@ func (alone) Shut() <-chan struct{}    { return nil }
 func (alone) Pass(failure error) error { return failure }
 
 // passage is one through a barrier.
-type passage struct{ *barrier.Barrier }
+type passage struct {
+	*barrier.Barrier
+	differs string // in what the node is not as the one where the step was submitted
+}
 
 // Shut implements hook.Passage. Nothing is let through before this node is ready.
 func (p *passage) Shut() <-chan struct{} { return p.Done() }
@@ -128,14 +131,16 @@ func (p *passage) Pass(failure error) error {
 	case !errors.As(err, &f):
 		return err
 	}
-	return fault.WithHint(fmt.Errorf("wait for the other nodes of the step: %w", f), hint(f))
+	return fault.WithHint(fmt.Errorf("wait for the other nodes of the step: %w", f), p.hint(f))
 }
 
 // hint says what to do about a failure.
-func hint(f *barrier.Failure) string {
+func (p *passage) hint(f *barrier.Failure) string {
 	switch {
 	case f.Node != "":
 		return f.Hint
+	case len(f.Silent) > 0 && p.differs != "":
+		return p.differs + ": all nodes must have the same"
 	case len(f.Silent) == 0:
 		return "their images may take longer to prepare than the site lets nodes wait (sync.timeout); pull and run them once before"
 	}

@@ -99,6 +99,23 @@ func TestTimeIsOver(t *testing.T) {
 	}
 }
 
+// TestOtherSettings checks that a node which was configured otherwise says so.
+func TestOtherSettings(t *testing.T) {
+	all := nodes(t, 2, 300*time.Millisecond)
+	other := *all[1].Sync
+	other.Ports = config.PortRange{First: 29001, Last: 29999}
+	all[1].Sync, all[1].Differs = &other, other.DiffersFrom(*all[0].Sync)
+	for i, err := range pass(all, nil) {
+		want := "they have not started the step"
+		if i == 1 {
+			want = "sync.ports is 29001-29999 on this node and 21000-29000 where the step was submitted: all nodes must have the same"
+		}
+		if err == nil || !strings.HasPrefix(fault.Hint(err), want) {
+			t.Errorf("node %d: %v, hint %q; want %s", i+1, err, fault.Hint(err), want)
+		}
+	}
+}
+
 // TestAlone checks that a step of one node neither waits nor listens.
 func TestAlone(t *testing.T) {
 	r := request.Request{Sync: &config.Sync{}, Peers: []slurm.Node{{Name: "n1"}}}

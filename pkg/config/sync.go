@@ -35,6 +35,21 @@ func (s Sync) String() string {
 		s.Ports, s.Fanout, time.Duration(s.Timeout), s.Interface, s.Address)
 }
 
+// DiffersFrom names what must be the same on all nodes and is not in other, which is
+// where the step was submitted; "" if all is.
+func (s Sync) DiffersFrom(other Sync) string {
+	var parts []string
+	for _, v := range []struct {
+		name        string
+		here, there any
+	}{{"ports", s.Ports, other.Ports}, {"fanout", s.Fanout, other.Fanout}, {"address", s.Address, other.Address}} {
+		if v.here != v.there {
+			parts = append(parts, fmt.Sprintf("sync.%s is %v on this node and %v where the step was submitted", v.name, v.here, v.there))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // ParseSync reads what [Sync.String] wrote, and checks it as a file's.
 func ParseSync(text string) (Sync, error) {
 	c, err := Parse("sync", []byte(text))

@@ -120,6 +120,8 @@ type Request struct {
 	Secret slurm.Secret `json:"-"`
 	Peers  []slurm.Node `json:"-"`
 	Own    int          `json:"-"`
+	// Differs says in what Sync is not what it is where the step was submitted.
+	Differs string `json:"-"`
 }
 
 // SharesSecret tells whether something that the user wants needs the helpers of

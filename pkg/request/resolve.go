@@ -47,6 +47,9 @@ func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 	// Who logs in to another node expects it to be there.
 	if o.Flag(option.Sync, o.Flag(option.SSH, false)) {
 		r.Sync = &c.Sync
+		if there, err := config.ParseSync(s.Sync); err == nil && s.Sync != "" {
+			r.Differs = c.Sync.DiffersFrom(there)
+		}
 	}
 	err := errors.Join(
 		r.checkUser(c),

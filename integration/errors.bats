@@ -200,7 +200,7 @@ nothing_half_written() {
 		--container-image="$BROLGA_TEST_IMAGE" --container-mounts=/no/such:/mnt
 	fails_on_node 'enter working directory /no/such: no such directory in the container' \
 		--container-image="$BROLGA_TEST_IMAGE" --container-workdir=/no/such
-	fails_on_node 'mount /etc at /etc/passwd: one is a directory, the other is not' \
+	fails_on_node 'mount /etc at /etc/passwd: the destination is a file, the source a directory' \
 		--container-image="$BROLGA_TEST_IMAGE" --container-mounts=/etc:/etc/passwd
 }
 

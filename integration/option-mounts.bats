@@ -206,9 +206,9 @@ mounted() { run_ok crun "${in_image[@]}" --container-mounts="$1" sh -c "$2"; }
 
 @test "mounts: a directory and a file do not take each other's place" {
 	run_fails crun "${in_image[@]}" --container-mounts="$mine/x:/etc/passwd" true
-	expect_one_error "mount $mine/x at /etc/passwd: one is a directory, the other is not"
+	expect_one_error "mount $mine/x at /etc/passwd: the destination is a file, the source a directory"
 	run_fails crun "${in_image[@]}" --container-mounts="$mine/x/file:/etc" true
-	expect_one_error "mount $mine/x/file at /etc: one is a directory, the other is not"
+	expect_one_error "mount $mine/x/file at /etc: the destination is a directory, the source a file"
 	run_fails crun -w n1 "${in_image[@]}" --container-mounts="$mine/x:/etc/debian_version/sub" true
 	expect_match "$(stepd n1)"'error: brolga: error: mount .* at /etc/debian_version/sub: '
 }

@@ -208,7 +208,7 @@ func TestCreateErrors(t *testing.T) {
 			"all mounts", func(p *Params) {
 				p.Request.Mounts = []request.Mount{mount("/no/such", "/a", false), mount(host, "/etc/passwd", false), mount("/no/other", "/b", false)}
 			},
-			"mount /no/such: no such file or directory on this node\nmount " + host + " at /etc/passwd: one is a directory, the other is not\nmount /no/other: no such",
+			"mount /no/such: no such file or directory on this node\nmount " + host + " at /etc/passwd: the destination is a file, the source a directory\nmount /no/other: no such",
 		},
 		{"run directory", func(p *Params) { p.RunDir = "/proc/no" }, "make run directory: "},
 	} {

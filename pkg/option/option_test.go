@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
 func TestTable(t *testing.T) {
@@ -247,6 +249,21 @@ func TestParseMounts(t *testing.T) {
 				t.Fatalf("ParseMounts(%q) = %+v, %v; want %+v", tt.in, got, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestMountHints: what is meant by a source that is no path.
+func TestMountHints(t *testing.T) {
+	for in, want := range map[string]string{
+		"data:/data":      "begins with ./",
+		"~/data:/data":    "in double quotes",
+		"$HOME/data:/d":   "in double quotes",
+		"/a:/b:ro,noexec": "separated by +",
+		"/a,x:/y:ro":      "begins with ./",
+	} {
+		if _, err := ParseMounts(in); !strings.Contains(fault.Hint(err), want) {
+			t.Errorf("the hint for %q is %q; want one with %q", in, fault.Hint(err), want)
+		}
 	}
 }
 

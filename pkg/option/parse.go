@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
 // Mount is one entry of --container-mounts.
@@ -135,7 +136,7 @@ func parseMount(parts []string) (Mount, error) {
 	case m.Source == Umount:
 		allowed = nil
 	case !strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, "."):
-		return Mount{}, fmt.Errorf("source %q does not start with / or .", m.Source)
+		return Mount{}, fault.WithHint(fmt.Errorf("source %q does not start with / or .", m.Source), sourceHint(m.Source))
 	}
 	if !strings.HasPrefix(m.Target, "/") {
 		return Mount{}, fmt.Errorf("destination %q is not an absolute path", m.Target)
@@ -148,6 +149,18 @@ func parseMount(parts []string) (Mount, error) {
 		m.Flags = flags
 	}
 	return m, nil
+}
+
+// sourceHint says what is meant, perhaps, by a source that is no path.
+func sourceHint(source string) string {
+	_, isFlag := mountFlags[source]
+	switch {
+	case isFlag:
+		return "flags of one mount are separated by +, as in /data:/data:ro+noexec"
+	case strings.HasPrefix(source, "~"), strings.HasPrefix(source, "$"):
+		return `no shell has replaced it here: write the path, or "$HOME/data:/data" in double quotes`
+	}
+	return "what is in the working directory begins with ./"
 }
 
 // mountFlags are the flags of a bind mount, each with the group of which only

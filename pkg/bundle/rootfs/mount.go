@@ -282,8 +282,11 @@ func (r *Rootfs) show(stage, target string, isDir bool) error {
 	if st.Dev == root.Dev && st.Ino == root.Ino {
 		return errors.New("that is the container's root directory")
 	}
-	if targetIsDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; targetIsDir != isDir {
-		return errors.New("one is a directory, the other is not")
+	switch targetIsDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; {
+	case targetIsDir && !isDir:
+		return errors.New("the destination is a directory, the source a file")
+	case isDir && !targetIsDir:
+		return errors.New("the destination is a file, the source a directory")
 	}
 	return unix.Mount(stage, fmt.Sprintf("/proc/self/fd/%d", handle.Fd()), "", unix.MS_MOVE, "")
 }

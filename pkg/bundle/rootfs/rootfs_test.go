@@ -414,8 +414,8 @@ func TestMount(t *testing.T) {
 
 		{"not the user's", Mount{Source: "closed/dir", Target: "/target", AsUser: true}, absent, "closed/dir: user ada may not reach it: permission denied"},
 		{"no source", Mount{Source: "missing", Target: "/target", AsUser: true}, absent, "missing: no such file or directory on this node"},
-		{"directory at a file", Mount{Source: "dir", Target: "/file"}, absent, "at /file: one is a directory, the other is not"},
-		{"file at a directory", Mount{Source: "file", Target: "/target"}, absent, "at /target: one is a directory, the other is not"},
+		{"directory at a file", Mount{Source: "dir", Target: "/file"}, absent, "at /file: the destination is a file, the source a directory"},
+		{"file at a directory", Mount{Source: "file", Target: "/target"}, absent, "at /target: the destination is a directory, the source a file"},
 		{"below a file", Mount{Source: "dir", Target: "/file/x"}, absent, "resolve destination: "},
 		{"dangling link", Mount{Source: "dir", Target: "/dangling"}, absent, "make mount point dangling: it is a link to a place that the container lacks"},
 		{"link to itself", Mount{Source: "dir", Target: "/loop"}, absent, "resolve destination: "},
@@ -518,7 +518,7 @@ func TestMountTmpfs(t *testing.T) {
 		if st.Uid != ada.UID || st.Gid != ada.GID || st.Mode&0o7777 != 0o700 || fs.Blocks*uint64(fs.Bsize) != 64<<10 {
 			return fmt.Errorf("owner %d:%d, mode %o, %d blocks", st.Uid, st.Gid, st.Mode, fs.Blocks)
 		}
-		if err := r.MountTmpfs("/etc/passwd", nil); err == nil || !strings.Contains(err.Error(), "mount tmpfs at /etc/passwd: one is a directory") {
+		if err := r.MountTmpfs("/etc/passwd", nil); err == nil || !strings.Contains(err.Error(), "mount tmpfs at /etc/passwd: the destination is a file") {
 			return fmt.Errorf("MountTmpfs over a file = %v; want an error", err)
 		}
 		return nil

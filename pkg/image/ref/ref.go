@@ -367,7 +367,11 @@ func isHost(s string) bool {
 
 func build(host, repository, tag, digest string) (Ref, error) {
 	if !hostMatches(host) || !isHost(host) {
-		return Ref{}, fmt.Errorf("registry %q: want HOST.DOMAIN or HOST:PORT", host)
+		err := fmt.Errorf("registry %q: want HOST.DOMAIN or HOST:PORT", host)
+		if strings.HasPrefix(host, "docker:") {
+			err = fault.WithHint(err, "leave docker: out, or write docker://")
+		}
+		return Ref{}, err
 	}
 	if strings.ContainsAny(host, ".:") { // else the capital is what makes it a host
 		host = strings.ToLower(host)

@@ -81,6 +81,7 @@ func TestParse(t *testing.T) {
 		{in: "ubuntu@", err: "want sha256: and 64"},
 		{in: "ubuntu@sha512:" + strings.Repeat("0", 128), err: "want sha256: and 64"},
 		{in: "docker://", err: "repository is missing"},
+		{in: "docker:host.example/app", err: `registry "docker:host.example": want`},
 		{in: "host.example/", err: "repository is missing"},
 		{in: "#x", err: `registry ""`},
 		{in: "nvcr#x", err: `registry "nvcr"`},

@@ -36,7 +36,7 @@ print(subprocess.run(["brolga", "run", *sys.argv[1:]]).returncode)' $kind "$BROL
 
 @test "run: errors of brolga's own end with 125, one line each" {
 	run -125 brun --no-such-option "$BROLGA_TEST_IMAGE" true
-	expect_one_error "run: flag provided but not defined: -no-such-option"
+	expect_one_error "run: unknown option --no-such-option"
 	run brun
 	((status == 125))
 	expect_one_error "run: want [OPTION...] IMAGE [COMMAND...]"

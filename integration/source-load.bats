@@ -97,6 +97,8 @@ stamp() {
 	expect_match 'no such file or directory'
 	run_fails as_user brolga export dir:/tmp out.sqsh
 	expect_match 'a directory is no image that could be exported'
+	run_fails as_user brolga export loaded/app:1 ./out.tar
+	expect_line 'brolga: error: export: ./out.tar: want FILE.sqsh, oci:DIR[:NAME] or oci-archive:FILE[:NAME]'
 	run_fails as_user brolga export loaded/app:1 docker-archive:out.tar
 	expect_match 'want FILE.sqsh, oci:DIR'
 	run as_user timeout --signal=INT 0.02 brolga export loaded/app:1 out.sqsh

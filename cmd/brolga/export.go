@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+	"slices"
+	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -62,10 +64,17 @@ func parseTarget(arg string) (ref.Ref, error) {
 	if err != nil {
 		return ref.Ref{}, err
 	}
-	if (to.Kind != ref.Squashfs && to.Kind != ref.OCI && to.Kind != ref.OCIArchive) || to.Digest != "" {
+	if (to.Kind != ref.Squashfs && to.Kind != ref.OCI && to.Kind != ref.OCIArchive) || to.Digest != "" || isTar(to) {
 		return ref.Ref{}, usagef("export: %s: want FILE.sqsh, oci:DIR[:NAME] or oci-archive:FILE[:NAME]", fault.Line(errors.New(arg)))
 	}
 	return to, nil
+}
+
+// isTar tells whether a squashfs would have the name of an archive, which is meant then.
+func isTar(to ref.Ref) bool {
+	return to.Kind == ref.Squashfs && slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(suffix string) bool {
+		return strings.HasSuffix(to.Path, suffix)
+	})
 }
 
 func exportTo(ctx context.Context, conf config.Config, r, to ref.Ref, force bool) error {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -103,6 +104,9 @@ func usagef(format string, args ...any) error {
 
 // misused reports a mistake in the arguments of a verb.
 func (v verb) misused(err error) error {
+	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok { // of package flag
+		err = fmt.Errorf("unknown option --%s", name)
+	}
 	return usageError{fault.WithHint(fmt.Errorf("%s: %w", v.name, err), fmt.Sprintf(`"brolga %s --help" lists the options`, v.name))}
 }
 

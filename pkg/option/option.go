@@ -124,7 +124,8 @@ var Table = []Option{
 		Name:  Writable,
 		Usage: "let the step write to the container's root file system",
 		Doc: "What is written is shared by the tasks of a node, kept in memory and gone with the step, unless it has a name " +
-			"(`--container-name`) or is saved (`--container-save`).",
+			"(`--container-name`) or is saved (`--container-save`). Most files of an image are root's to change: " +
+			"`--container-remap-root` makes you root.",
 	},
 	{
 		Name: Readonly, Negates: Writable,

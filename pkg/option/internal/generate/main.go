@@ -86,6 +86,8 @@ func page() string {
 	b.WriteString("All options are options of `srun`, `sbatch` and `salloc`. Each can be set by its variable as well; " +
 		"the command line wins. Of an option given twice the last counts. Only the variables of the image and of the environment " +
 		"definition file ask for a container; the others are preferences for steps that have one.\n\n" +
+		"Where an option has an opposite, one of the two holds without either, as the site has chosen. If it has chosen nothing, " +
+		"containers can be written to and show the home directory, no entrypoint is run, and you are yourself.\n\n" +
 		"`brolga run` has them, too, under these names and without `container-`: `--mounts` is `--container-mounts` there ([run.md](run.md)).\n")
 	for _, o := range option.Table {
 		fmt.Fprintf(&b, "\n## `%s`\n\n%s.\n", o.Synopsis(o.Name), strings.ToUpper(o.Usage[:1])+o.Usage[1:])

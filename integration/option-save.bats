@@ -181,7 +181,7 @@ slow_writer() {
 
 writes() { [[ -n $(find "$user_home/saved" -name '.brolga-save-*') ]]; }
 nothing_saved() { [[ -z $(saved) ]]; }
-no_writer() { ! pgrep -f '^sleep 60.4711'; }
+no_writer() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 60.4711'; }
 
 @test "save: steps of a batch script do not inherit it" {
 	prepare

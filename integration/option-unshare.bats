@@ -88,18 +88,20 @@ host_namespace() { printf '%s %s' "$1" "$(readlink "/proc/self/ns/$1")"; }
 	expect_match '^b [0-9] brolga-launch$'
 }
 
+no_sleep() { ! pgrep -u "$BROLGA_TEST_USER" -f "^sleep $1"; }
+
 @test "unshare: with pid what a task leaves behind ends with the step, which leaves nothing" {
 	run_ok crun -n2 "${in_image[@]}" --container-unshare=pid sh -c 'setsid sleep 4711 & exit 0'
-	retry 10 sh -c '! pgrep -f "^sleep 4711"' || fail "still there"
+	retry 10 no_sleep 4711 || fail "still there"
 	expect_no_leftovers
 }
 
 @test "unshare: scancel ends a step with process namespace" {
 	as_user srun "${in_image[@]}" --container-init sleep 4712 &
-	retry 20 pgrep -f '^sleep 4712' || fail "not started"
+	retry 20 pgrep -u "$BROLGA_TEST_USER" -f '^sleep 4712' || fail "not started"
 	scancel --user="$BROLGA_TEST_USER"
 	wait "$!" || true
-	retry 10 sh -c '! pgrep -f "^sleep 4712"' || fail "still there"
+	retry 10 no_sleep 4712 || fail "still there"
 	expect_no_leftovers
 	nodes_idle
 }

@@ -20,7 +20,7 @@ writes() { [[ -n $(find "$user_home/saved" -name '.brolga-save-*') ]]; }
 	site_config "tar2sqfs = \"$user_home/tar2sqfs\""
 	as_user srun --container-image="$BROLGA_TEST_IMAGE" --container-save=saved/x.sqsh true 3>&- &
 	retry 30 writes || fail "nothing is written"
-	writer=$(pgrep -f '^sleep 60.4712')
+	writer=$(pgrep -u "$BROLGA_TEST_USER" -f '^sleep 60.4712')
 	job=$(squeue --noheader --user="$BROLGA_TEST_USER" --format=%A)
 	grep -q "job_$job/step_0" "/proc/$writer/cgroup" || fail "$(cat "/proc/$writer/cgroup")"
 	as_user scancel "$job"

@@ -89,7 +89,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 // takes the place of the site's.
 func convertAs(conf *config.Config, own string) (identity.User, error) {
 	if own == "" {
-		return storeOwner(*conf)
+		return store.LookupOwner(conf.StoreOwner)
 	}
 	conf.Store, conf.StoreMaxSize = config.Dirs{own}, 0
 	return identity.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, nil

@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"strconv"
 	"syscall"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
@@ -67,24 +65,10 @@ func openCache(c config.Config) (*layout.Layout, error) {
 	return layout.Open(dir)
 }
 
-// storeOwner returns the user that the stores belong to.
-func storeOwner(c config.Config) (identity.User, error) {
-	u, err := user.Lookup(c.StoreOwner)
-	if err != nil {
-		return identity.User{}, fmt.Errorf("look up store_owner: %w", err)
-	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return identity.User{}, fmt.Errorf("look up store_owner %s: %w", c.StoreOwner, err)
-	}
-	return identity.User{UID: uint32(uid), GID: uint32(gid), Name: u.Username}, nil
-}
-
 // openStores returns the stores, and this node's copies, for their owner, whom
 // root becomes for good: a file server may keep root out.
 func openStores(c config.Config) (store.Tiers, error) {
-	owner, err := storeOwner(c)
+	owner, err := store.LookupOwner(c.StoreOwner)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 // owned returns the site's store.
 func (s *site) owned(t *testing.T) *store.Store {
 	t.Helper()
-	owner, err := lookupOwner(storeOwner)
+	owner, err := store.LookupOwner(storeOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestNoSpace(t *testing.T) {
 	s := newSite(t)
 	r := s.push(t, "1")
 	st := s.owned(t)
-	owner, err := lookupOwner(storeOwner)
+	owner, err := store.LookupOwner(storeOwner)
 	if err != nil {
 		t.Fatal(err)
 	}

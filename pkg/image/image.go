@@ -29,20 +29,15 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
-	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -104,7 +99,7 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 func newGetter(s Source, r ref.Ref) (*getter, error) {
 	g := &getter{Source: s, ref: r}
 	var err error
-	if g.owner, err = lookupOwner(s.Config.StoreOwner); err != nil && s.Own == "" {
+	if g.owner, err = store.LookupOwner(s.Config.StoreOwner); err != nil && s.Own == "" {
 		return nil, err
 	}
 	g.stores = store.NewTiers(s.Config.Store, g.owner)
@@ -375,129 +370,4 @@ func (g *getter) checkStore() error {
 			fmt.Sprintf("an administrator creates it, owned by %s: install -d -m 0711 -o %[1]s %s", g.Config.StoreOwner, last))
 	}
 	return err
-}
-
-// pull runs brolga pull as the user.
-func (g *getter) pull(ctx context.Context, r ref.Ref) error {
-	if g.NoPull {
-		return layout.NotCached(r.String())
-	}
-	limit := time.Duration(g.Config.PullTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: not done after %s", r, limit))
-	defer cancel()
-	return g.client(ctx, command.Cmd{
-		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--platform", g.Platform, "--cache", g.cache(), r.Argument()),
-		Env:      g.userEnv(),
-		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
-		Join:     g.Join,
-	})
-}
-
-// convert runs brolga convert as the store owner.
-func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.File, evidence []byte) error {
-	args := append(g.verb("convert"), "--user", g.User.Name)
-	if g.Platform != "" {
-		args = append(args, "--platform", g.Platform)
-	}
-	if files == nil {
-		args = append(args, "--verify") // the store has it
-	}
-	if g.Own != "" {
-		args = append(args, "--own", g.Own)
-	}
-	return g.client(ctx, command.Cmd{
-		Args:     append(args, g.ref.String(), m.Digest),
-		Env:      []string{path},
-		Identity: &command.Identity{UID: g.owner.UID, GID: g.owner.GID},
-		Stdin:    bytes.NewReader(evidence),
-		Files:    files,
-	})
-}
-
-// client runs the brolga command and passes its error on.
-func (g *getter) client(ctx context.Context, c command.Cmd) error {
-	c.Path, c.TidiesUp = g.Config.Client, true
-	var out bytes.Buffer // the result is found in cache and store
-	c.Stdout = &out
-	err := command.Run(ctx, c)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
-	return PassOn(err)
-}
-
-func (g *getter) verb(name string) []string {
-	if g.ConfigPath == "" {
-		return []string{name}
-	}
-	return []string{name, "--config", g.ConfigPath}
-}
-
-// PassOn returns the error and the hint that a brolga command printed, as if
-// they were ours.
-func PassOn(err error) error {
-	var ce *command.Error
-	if !errors.As(err, &ce) {
-		return err
-	}
-	const errorTag, hintTag = "brolga: error: ", "brolga: hint: "
-	var text, hint string
-	for line := range strings.Lines(ce.Stderr) {
-		line = strings.TrimSuffix(line, "\n")
-		if s, ok := strings.CutPrefix(line, errorTag); ok {
-			text, hint = s, ""
-		} else if s, ok := strings.CutPrefix(line, hintTag); ok {
-			hint = s
-		}
-	}
-	if text == "" {
-		return err
-	}
-	passed := clientError{text}
-	if hint == "" {
-		return passed
-	}
-	return fault.WithHint(passed, hint)
-}
-
-// clientError is what a brolga command said went wrong.
-type clientError struct{ text string }
-
-func (e clientError) Error() string { return e.text }
-
-const path = "PATH=/usr/local/bin:/usr/bin:/bin"
-
-// fromJob lists what a pull needs of the job's environment: the way to the
-// network and the place of credentials.
-var fromJob = []string{
-	"http_proxy", "https_proxy", "no_proxy", "all_proxy",
-	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-	"SSL_CERT_FILE", "SSL_CERT_DIR",
-	"XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "ENROOT_CONFIG_PATH",
-}
-
-// userEnv returns the environment of a pull.
-func (g *getter) userEnv() []string {
-	env := []string{path, "HOME=" + g.User.Home, "USER=" + g.User.Name, "LOGNAME=" + g.User.Name}
-	for _, v := range g.Env {
-		if name, _, ok := strings.Cut(v, "="); ok && slices.Contains(fromJob, name) {
-			env = append(env, v)
-		}
-	}
-	return env
-}
-
-// lookupOwner returns the store owner, who is in no other group.
-func lookupOwner(name string) (identity.User, error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return identity.User{}, fault.WithHint(fmt.Errorf("look up store_owner: %w", err),
-			fmt.Sprintf("an administrator creates the user: useradd --system --no-create-home --shell %s %s", "/usr/sbin/nologin", name))
-	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return identity.User{}, fmt.Errorf("look up store_owner %s: %w", name, err)
-	}
-	return identity.User{UID: uint32(uid), GID: uint32(gid), Name: name}, nil
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
 // site is a whole installation: a registry, a store, a client, two users.
@@ -102,7 +103,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(web.Close)
 	s.registry = strings.TrimPrefix(web.URL, "http://")
 
-	owner, err := lookupOwner(storeOwner)
+	owner, err := store.LookupOwner(storeOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +443,7 @@ func TestGetReadOnlyStore(t *testing.T) {
 		t.Errorf("Get of an image that is not there = %v", err)
 	}
 	second := filepath.Join(s.dir, "second")
-	owner, err := lookupOwner(storeOwner)
+	owner, err := store.LookupOwner(storeOwner)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,7 +174,7 @@ func TestConvertVerifies(t *testing.T) {
 	s.newKey(t, "site.pub")
 	r := s.push(t, "1")
 	s.require(t, "site.pub")
-	owner, err := lookupOwner(storeOwner)
+	owner, err := store.LookupOwner(storeOwner)
 	if err != nil {
 		t.Fatal(err)
 	}

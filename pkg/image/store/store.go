@@ -32,6 +32,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -102,6 +103,21 @@ func (i Image) Close() error { return i.File.Close() }
 type Store struct {
 	dir   string
 	owner identity.User
+}
+
+// LookupOwner returns the owner of stores, who is in no other group.
+func LookupOwner(name string) (identity.User, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return identity.User{}, fault.WithHint(fmt.Errorf("look up store_owner: %w", err),
+			fmt.Sprintf("an administrator creates the user: useradd --system --no-create-home --shell %s %s", "/usr/sbin/nologin", name))
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return identity.User{}, fmt.Errorf("look up store_owner %s: %w", name, err)
+	}
+	return identity.User{UID: uint32(uid), GID: uint32(gid), Name: name}, nil
 }
 
 // New returns the store in dir that belongs to the user owner. It does not

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/brolga-hpc/brolga/pkg/container"
+	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/wire"
+)
+
+// answer lets all tasks in, or tells them why it cannot.
+func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err error) error {
+	var company []hook.Company
+	answer, err := e.compose(first, b, &company, err)
+	if err != nil {
+		answer = task.Bad(err)
+	}
+	var saves *saver
+	if err == nil && b.saver != nil {
+		saves = b.saver
+		go e.runSaver(context.Background(), saves)
+	}
+	known := uint32(1)
+	for hello := first; ; {
+		hello.Close()
+		switch {
+		case saves != nil:
+			saves.note(hello)
+		case hello.Reply != nil:
+			hello.Reply.Close() // nobody has been asked to say so
+		}
+		if hello.Reply == nil {
+			if err := tasks.Send(answer); err != nil {
+				return err
+			}
+		}
+		if b != nil {
+			e.releaseOnce(b.container.Namespace, hello.PID)
+		}
+		next, sockErr := e.next(tasks, &known)
+		if sockErr != nil {
+			return errors.Join(err, ended(sockErr))
+		}
+		if next.Reply != nil {
+			hello = next
+			continue
+		}
+		if tellErr := meet(company, next.PID); tellErr != nil {
+			err, answer = tellErr, task.Bad(tellErr)
+		}
+		hello = next
+	}
+}
+
+// next waits for a task, or for the end of one. A launcher that stays has the socket,
+// and its user, who can make it say anything, must not make work without end: there are
+// no more tasks than Slurm has said. Known is how many have come.
+func (e *Engine) next(tasks *task.Listener, known *uint32) (*task.Hello, error) {
+	for {
+		hello, err := tasks.Next()
+		switch {
+		case err != nil, hello.Reply != nil:
+			return hello, err
+		case *known < e.Job.Request.Tasks:
+			*known++
+			return hello, nil
+		}
+		if err := hello.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// compose makes the answer that lets tasks in, once they may enter, and starts what
+// the step has besides.
+func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, err error) (*task.Answer, error) {
+	var plan []wire.Record
+	if err == nil {
+		plan, err = e.plan(first, b)
+	}
+	if err == nil {
+		*company, err = e.accompany(b, plan, first.PID)
+	}
+	told, err := e.gates.pass(err)
+	if err != nil {
+		return nil, err
+	}
+	return task.Good(b.container, task.Tell(slices.Concat(plan, e.told, b.log, told), e.Job.Request.Verbosity))
+}
+
+func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
+	if err := e.Servers.Leave(func(server int) error { return e.adopt(server, first.PID) }); err != nil {
+		return nil, fmt.Errorf("move squashfuse into the step: %w", err)
+	}
+	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	if e.filter != nil {
+		plan = append(plan, wire.Record{Key: "seccomp", Value: e.filter.String()})
+	}
+	return plan, err
+}
+
+// adopt makes a process one of the step that a task is in, to be counted, limited and
+// killed with it. Without Slurm there is no step.
+func (e *Engine) adopt(pid, task int) error {
+	if task == 0 {
+		return nil
+	}
+	return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, task) })
+}
+
+// joinStep makes a process one of the step, which has a place for it when the first task
+// is there.
+func (e *Engine) joinStep(pid int) error {
+	first, err := e.first()
+	if err != nil {
+		return err
+	}
+	return e.adopt(pid, first.PID)
+}
+
+// ended makes the end of all tasks no error.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}

@@ -74,8 +74,8 @@ func exists(t *testing.T, s config.Named, want request.Named) bool {
 
 func TestContainer(t *testing.T) {
 	s := site(t)
-	c := makeOne(t, s, of(5, 1))
-	c = open(t, s, of(5, 1))
+	makeOne(t, s, of(5, 1))
+	c := open(t, s, of(5, 1))
 	state, ok, err := c.State()
 	if err != nil || !ok || state.Image != "image" {
 		t.Errorf("State = %+v, %t, %v; want what was made", state, ok, err)

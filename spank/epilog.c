@@ -73,9 +73,7 @@ __attribute__((noreturn)) static void execute(char *const arguments[], char *con
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
 	}
-#ifdef SYS_close_range
 	syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
-#endif
 	execve(arguments[0], arguments, environment);
 	_exit(127);
 }

@@ -53,11 +53,9 @@ static int place_descriptors(const int fds[FD_COUNT])
 	for (int i = 0; i < FD_COUNT; i++)
 		if (dup2(high[i], i) < 0)
 			return -1;
-#ifdef SYS_close_range
 	/* Before Linux 5.9 there is no such call; slurmstepd opens its files with
 	 * O_CLOEXEC, so this is a second line of defence. */
 	syscall(SYS_close_range, FD_COUNT, ~0u, 0);
-#endif
 	return 0;
 }
 

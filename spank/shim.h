@@ -13,9 +13,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 
 #include <slurm/spank.h>
+
+/* Headers of before Linux 5.9, those of Debian 11 and RHEL 8 for example, have no name
+ * for it. The kernel that it runs on may know it, and says ENOSYS if not. */
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -86,6 +93,7 @@ bool job_is_container_step(spank_t sp);
 bool job_is_batch_step(spank_t sp);
 int job_add_facts(struct message *m, spank_t sp);
 void job_add_environment(struct message *m, char **environment);
+const char *job_node(void);
 int job_local_tasks(spank_t sp);
 int job_local_task(spank_t sp);
 

@@ -26,11 +26,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../spank/shim.h"
+
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
-#endif
-#ifndef SYS_close_range
-#define SYS_close_range 436
 #endif
 
 /* Kills all whose mount namespace is that one; tells whether there were any. */

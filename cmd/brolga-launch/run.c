@@ -31,10 +31,6 @@
 
 #include "../../spank/shim.h"
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
-
 /* As docker and podman have them: Brolga failed; the command cannot be executed;
  * there is no such command. */
 enum { STATUS_BROLGA = 125, STATUS_DENIED = 126, STATUS_MISSING = 127 };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Step numbers with a meaning of their own (slurm/slurm.h). */
 #define STEP_BATCH 0xfffffffbu
@@ -27,6 +28,23 @@ bool job_is_batch_step(spank_t sp)
 	uint32_t step = 0;
 
 	return spank_get_item(sp, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step == STEP_BATCH;
+}
+
+/*
+ * The name that slurmd runs under. In Slurm 20.11 only tasks are told it; there it is
+ * the host's, which slurmd takes unless it is given another.
+ */
+const char *job_node(void)
+{
+	static char host[HOST_NAME_MAX + 1];
+	const char *node = getenv("SLURMD_NODENAME");
+
+	if (node)
+		return node;
+	if (gethostname(host, sizeof(host)) < 0)
+		return "";
+	host[strcspn(host, ".")] = '\0';
+	return host;
 }
 
 /* Number of tasks on this node, or -1. */
@@ -126,7 +144,7 @@ int job_add_facts(struct message *m, spank_t sp)
 		{ S_JOB_NNODES, "nodes" },
 		{ S_JOB_LOCAL_TASK_COUNT, "tasks" },
 	};
-	const char *node = getenv("SLURMD_NODENAME");
+	const char *node = job_node();
 	char **environment = NULL;
 
 	for (size_t i = 0; i < COUNT(numbers); i++)
@@ -139,7 +157,7 @@ int job_add_facts(struct message *m, spank_t sp)
 	/* For named containers only: a step without them runs without these facts. */
 	add_number(m, sp, S_JOB_NODEID, "node_id");
 	add_number(m, sp, S_SLURM_RESTART_COUNT, "restart");
-	message_add(m, "node", node ? node : "");
+	message_add(m, "node", node);
 	add_tmp_fs(m, node);
 	job_add_environment(m, environment);
 	return 0;

@@ -254,12 +254,11 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
  */
 int slurm_spank_job_epilog(spank_t sp, int ac, char **av)
 {
-	const char *node = getenv("SLURMD_NODENAME");
 	uint32_t job = 0;
 
 	if (request_configure(ac, av) == 0 &&
-	    spank_get_item(sp, S_JOB_ID, &job) == ESPANK_SUCCESS && node &&
-	    epilog_run(request_config(), node, job) < 0)
+	    spank_get_item(sp, S_JOB_ID, &job) == ESPANK_SUCCESS &&
+	    epilog_run(request_config(), job_node(), job) < 0)
 		slurm_error("brolga: remove containers of job %u: the helper has failed", job);
 	return 0;
 }

@@ -2,7 +2,11 @@
 /*
  * job_test.c - the facts of a step, and what happens where Slurm has none.
  */
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "fake_spank.h"
@@ -55,8 +59,22 @@ static void ordinary_step(void)
 static void bare_step(void)
 {
 	as_root();
+	setenv("SLURMD_NODENAME", "n1", 1);
+	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT "node=n1\nend\n");
+}
+
+/* As in Slurm 20.11: the host's name, up to the first dot. */
+static void nameless_node(void)
+{
+	char host[HOST_NAME_MAX + 1] = "", want[512];
+
+	as_root();
 	unsetenv("SLURMD_NODENAME");
-	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT "node=\nend\n");
+	CHECK(gethostname(host, sizeof(host)) == 0 && *host);
+	snprintf(want, sizeof(want), "%snode=%.*s\nend\n",
+		 "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT, (int)strcspn(host, "."),
+		 host);
+	expect_facts(0, want);
 }
 
 static void batch_script(void)
@@ -64,12 +82,12 @@ static void batch_script(void)
 	char *argv[] = { "/var/spool/slurmd/job00005/slurm_script", "an argument", NULL };
 
 	as_root();
-	unsetenv("SLURMD_NODENAME");
+	setenv("SLURMD_NODENAME", "n1", 1);
 	fake.step = STEP_BATCH;
 	fake.argv = argv;
 	fake.argc = 2;
 	expect_facts(0, "job=5\nstep=4294967291\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT
-			"script=/var/spool/slurmd/job00005/slurm_script\nnode=\nend\n");
+			"script=/var/spool/slurmd/job00005/slurm_script\nnode=n1\nend\n");
 }
 
 /* The first argument of another step is the user's and no script of slurmd. */
@@ -78,11 +96,11 @@ static void no_script(void)
 	char *argv[] = { "./app", "an argument", NULL };
 
 	as_root();
-	unsetenv("SLURMD_NODENAME");
+	setenv("SLURMD_NODENAME", "n1", 1);
 	fake.argv = argv;
 	fake.argc = 2;
 	expect_facts(0, "job=5\nstep=0\nnodes=1\ntasks=2\nuid=0\ngid=1\n" ROOT
-			"command=./app\nnode=\nend\n");
+			"command=./app\nnode=n1\nend\n");
 }
 
 static void batch_without_script(void)
@@ -133,7 +151,8 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "all facts of a step are told", ordinary_step },
-		{ "a step without groups, variables and node name", bare_step },
+		{ "a step without groups and variables", bare_step },
+		{ "a node whose name Slurm does not tell has the host's", nameless_node },
 		{ "a batch step has a script", batch_script },
 		{ "another step has a command instead", no_script },
 		{ "a batch step without script fails", batch_without_script },

@@ -118,10 +118,17 @@ no_servers() { ! servers >/dev/null; }
 	make_tree "$tree"
 	mksquashfs "$tree" "$user_home/app.sqsh" -all-root -noappend -quiet -no-progress >/dev/null
 	chown "$BROLGA_TEST_USER:" "$user_home/app.sqsh"
+	as_user rm -f cgroup
+	as_user tee serve >/dev/null <<<$'#!/bin/bash\ncat /proc/$$/cgroup >>cgroup\nexec /usr/bin/squashfuse_ll "$@"'
+	sed -i "s|>cgroup|>$user_home/cgroup|" "$user_home/serve"
+	chmod 0755 "$user_home/serve"
+	site_config "squashfuse = \"$user_home/serve\""
 	in_background crun --container-image=./app.sqsh --container-mounts=./app.sqsh:/mnt:sqsh bash -c "$until_go"
 	tasks_run 1
 	(($(servers | wc -l) == 2)) || fail "$(servers)"
 	task=$(pgrep -u "$BROLGA_TEST_USER" -f 'echo "\$SLURMD_NODENAME"' -n)
+	# From its beginning: its user could have it start something that stays outside.
+	cat "/proc/$task"/cgroup{,} | diff "$user_home/cgroup" -
 	for pid in $(servers); do
 		diff "/proc/$pid/cgroup" "/proc/$task/cgroup"
 		# One that does not end by itself, as if its user had taken it over.

@@ -39,8 +39,9 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
-	// Servers gets the processes that serve squashfs files.
+	// Servers and Join are those of rootfs.Params.
 	Servers *rootfs.Servers
+	Join    func(pid int) error
 	// UserSquashfs is the site's policy for squashfs files that are mounted.
 	UserSquashfs string
 	// Kept is where what is written to the root file system is kept, or nil.
@@ -93,6 +94,7 @@ func Create(p Params) (*Bundle, error) {
 		Way:        p.Way,
 		Squashfuse: p.Squashfuse,
 		Servers:    p.Servers,
+		Join:       p.Join,
 		TmpfsSize:  p.Request.TmpfsSize,
 		Kept:       p.Kept,
 

@@ -5,7 +5,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 
@@ -97,9 +96,7 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 }
 
 func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
-	if err := e.Servers.Leave(func(server int) error { return e.adopt(server, first.PID) }); err != nil {
-		return nil, fmt.Errorf("move squashfuse into the step: %w", err)
-	}
+	e.Servers.Leave()
 	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	if e.filter != nil {
 		plan = append(plan, wire.Record{Key: "seccomp", Value: e.filter.String()})
@@ -119,6 +116,9 @@ func (e *Engine) adopt(pid, task int) error {
 // joinStep makes a process one of the step, which has a place for it when the first task
 // is there.
 func (e *Engine) joinStep(pid int) error {
+	if e.Local != nil {
+		return nil
+	}
 	first, err := e.first()
 	if err != nil {
 		return err

@@ -215,6 +215,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		Way:        img.Way,
 		Squashfuse: e.Job.Config.Squashfuse,
 		Servers:    e.Servers,
+		Join:       e.joinStep,
 
 		UserSquashfs: e.Job.Config.UserSquashfs,
 		Kept:         kept,

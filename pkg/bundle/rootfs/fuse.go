@@ -56,6 +56,7 @@ func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) error {
 				Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
 				Files:    []*os.File{image, connection},
 				Stderr:   said,
+				Join:     r.params.Join,
 			})
 		})
 	})

@@ -58,8 +58,10 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
-	// Servers gets the processes that serve squashfs files.
+	// Servers gets the processes that serve squashfs files. Join, if set, makes each a
+	// part of the step before it does anything.
 	Servers *Servers
+	Join    func(pid int) error
 	// UserSquashfs is the site's policy for squashfs files that are mounted
 	// beside the image ([source.WayOf]).
 	UserSquashfs string

@@ -9,8 +9,8 @@ import (
 )
 
 // Servers are the processes that serve squashfs files to a container. They end with
-// its mounts, unless their user has stopped them. So who starts them kills those that
-// are of no use, until they belong to a step, with which Slurm kills them.
+// its mounts, unless their user has stopped them. Slurm kills them with the step where it
+// has cgroups, and who starts them kills those that no container uses.
 //
 // They are children of this process, which waits for none of them: no number of
 // theirs is ever another's.
@@ -30,17 +30,11 @@ func (s *Servers) start(f func() (pid int, err error)) error {
 	return err
 }
 
-// Leave calls f for each process; then it is not this one's to kill any more.
-func (s *Servers) Leave(f func(pid int) error) error {
+// Leave says that a container uses them: they are not this process's to kill any more.
+func (s *Servers) Leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.pids) > 0 {
-		if err := f(s.pids[0]); err != nil {
-			return err
-		}
-		s.pids = s.pids[1:]
-	}
-	return nil
+	s.pids = nil
 }
 
 // Kill ends those that were not left.

@@ -24,7 +24,7 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 
 @test "sync: without it tasks do not wait" {
 	freeze n4
-	in_background crun -N4 --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started'
+	patiently crun -N4 --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started'
 	tasks_run 3
 	thaw
 	background_ends
@@ -57,7 +57,7 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 
 @test "sync: the components of a heterogeneous step wait for each other" {
 	freeze n3
-	in_background crun -N1 -n1 -w n1 --container-sync --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started' : \
+	patiently crun -N1 -n1 -w n1 --container-sync --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started' : \
 		-N2 -n2 -w n2,n3 --container-sync --container-image="$BROLGA_TEST_IMAGE" sh -c 'echo "$SLURMD_NODENAME" >>started'
 	tasks_wait 2
 	[[ ! -e $user_home/started ]] || fail "these did not wait: $(<"$user_home/started")"

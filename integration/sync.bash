@@ -121,8 +121,19 @@ end_slurmd() {
 	retry 10 not_alive "$pid"
 }
 
+# patiently CMD...: in the background. A frozen slurmd has srun give up after ten
+# seconds, by the configuration that it reads, and a busy machine may take as long to
+# get where a test wants it.
+patiently() {
+	{
+		cat "$SLURM_CONF"
+		echo MessageTimeout=60
+	} >"$tools/slurm.conf"
+	SLURM_CONF=$tools/slurm.conf in_background "$@"
+}
+
 # sync_step OPTION... CMD...: a step on all nodes, in the background.
-sync_step() { in_background crun -N4 --container-image="$BROLGA_TEST_IMAGE" --container-sync "$@"; }
+sync_step() { patiently crun -N4 --container-image="$BROLGA_TEST_IMAGE" --container-sync "$@"; }
 
 # expect_lines N REGEX: so many lines match, and there is one for each node.
 expect_lines() {

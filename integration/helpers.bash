@@ -11,6 +11,7 @@
 #   run_ok CMD... / run_fails CMD...  bats' run, and the status is checked
 #   expect_line TEXT               $output has this line, Slurm's prefix aside
 #   expect_match REGEX / refute_match REGEX   some / no line of $output matches
+#   slurmd_debug LEVEL             srun's option for it, where users may give it
 #   stepd NODE                     regex: how slurmstepd's lines begin there
 #   expect_no_leftovers            no mount, loop device, process or file of ours
 #   registry_requests [METHOD [PATH]]  requests since the test began (regexes)
@@ -81,6 +82,9 @@ expect_match() { grep -qE -e "$1" <<<"$output" || fail "no match: $1"$'\n'"in: $
 
 # Since 26.05 they have the time, and no node.
 stepd() { printf '^(slurmstepd-%s: |\\[[-0-9T:.]+\\] )' "$1"; }
+
+# Since 26.05 root alone may ask for that.
+slurmd_debug() { ! crun --slurmd-debug="$1" true >/dev/null 2>&1 || printf '%s\n' "--slurmd-debug=$1"; }
 
 refute_match() {
 	! grep -qE -e "$1" <<<"$output" || fail "match: $1"$'\n'"in: $output"

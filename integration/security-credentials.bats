@@ -103,7 +103,8 @@ asked() {
 @test "credentials: no log, job, cache or store has a password" {
 	run_ok log_in
 	refute_match "$forms"
-	run_ok crun -vv --slurmd-debug=debug2 --container-image="$secure/app:1" /hello
+	# shellcheck disable=SC2046 # perhaps nothing
+	run_ok crun -vv $(slurmd_debug debug2) --container-image="$secure/app:1" /hello
 	expect_match 'BROLGA_IMAGE: distroless'
 	refute_match "$forms"
 	# On the node too.

@@ -86,7 +86,7 @@ works_again() {
 	servers | xargs kill -KILL
 	background_ends
 	((status != 0))
-	expect_match 'Transport endpoint is not connected|Software caused connection abort|not found|exit code'
+	expect_match 'Transport endpoint is not connected|Software caused connection abort|not found|exit code|Bus error'
 	works_again
 }
 

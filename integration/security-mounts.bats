@@ -174,8 +174,8 @@ theirs_unchanged() {
 
 @test "a mount point behind a directory of the host that the user cannot pass is not told of" {
 	local there missing
-	there=$(crun --nodelist=n1 --container-image="$BROLGA_TEST_IMAGE" --container-mounts="$theirs:/mnt,$mine/x:/mnt/private/inner" true 2>&1 | grep brolga: || true)
-	missing=$(crun --nodelist=n1 --container-image="$BROLGA_TEST_IMAGE" --container-mounts="$theirs:/mnt,$mine/x:/mnt/private/other" true 2>&1 | grep brolga: || true)
+	there=$(crun --nodelist=n1 --container-image="$BROLGA_TEST_IMAGE" --container-mounts="$theirs:/mnt,$mine/x:/mnt/private/inner" true 2>&1 | grep -o 'brolga: .*' || true)
+	missing=$(crun --nodelist=n1 --container-image="$BROLGA_TEST_IMAGE" --container-mounts="$theirs:/mnt,$mine/x:/mnt/private/other" true 2>&1 | grep -o 'brolga: .*' || true)
 	[[ $there == *permission\ denied* && $there == "${missing/other/inner}" ]] || fail "$there"$'\n'"$missing"
 	theirs_unchanged
 	# The image's own are no secret.

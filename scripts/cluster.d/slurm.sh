@@ -92,7 +92,6 @@ make_gpus() {
 # Files that Slurm looks for next to slurm.conf.
 write_flavour() {
 	cat >"$dir/etc/cgroup.conf" <<-CONF
-		CgroupPlugin=autodetect
 		CgroupMountpoint=/sys/fs/cgroup
 		ConstrainCores=no
 		ConstrainRAMSpace=yes

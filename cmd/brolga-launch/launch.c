@@ -31,6 +31,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../spank/shim.h"
+
 /* Arguments of "brolga-launch slurm_script_launcher". */
 enum { SCRIPT_PATH = 2, SCRIPT_ARGUMENTS };
 

@@ -86,6 +86,9 @@ running() { as_user squeue --steps --noheader --format=%i | grep -q "\.0$"; }
 
 @test "poststop: after SIGKILL of slurmstepd the end of the job does it, or of a step on the node" {
 	noting
+	# The plugin knows no more of the site than where its configuration is.
+	site_config "hooks.directories = [\"$dir\"]
+run_dir = \"$BROLGA_CLUSTER_DIR/elsewhere\""
 	crun -w n1 "${in_image[@]}" sleep 60 &
 	retry 10 running
 	retry 10 is_planned
@@ -99,6 +102,7 @@ running() { as_user squeue --steps --noheader --format=%i | grep -q "\.0$"; }
 	run_ok crun -w n1 "${in_image[@]}" true
 	retry 30 noted 2 || fail "$(cat "$log")"
 	expect_no_leftovers
+	rm -r "$BROLGA_CLUSTER_DIR/elsewhere"
 }
 
 @test "poststop: one that fails or hangs is in slurmd's log, and the others run" {

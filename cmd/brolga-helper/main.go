@@ -27,7 +27,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -180,7 +179,7 @@ func end(args []string) error {
 	if err != nil {
 		return err
 	}
-	err = external.Abandoned(filepath.Join(cfg.RunDir, "poststop"), external.NewRunner(), func(line string) {
+	err = external.Abandoned(external.Notes(), external.NewRunner(), func(line string) {
 		fmt.Fprintln(os.Stderr, "brolga-helper: "+line)
 	})
 	return errors.Join(err, removeContainers(cfg, conf, node, uint32(number)))

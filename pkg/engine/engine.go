@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -287,7 +286,7 @@ func (e *Engine) leave(b *bundle.Bundle, hooks []hook.Hook) error {
 		return nil
 	}
 	state := specs.State{Version: specs.Version, ID: containerID(e.Job.Request), Bundle: b.Dir, Annotations: b.Spec.Annotations}
-	path, err := external.Leave(filepath.Join(e.Job.Config.RunDir, "poststop"), hooks, state, e.Stepd)
+	path, err := external.Leave(external.Notes(), hooks, state, e.Stepd)
 	if path == "" || err != nil {
 		return err
 	}

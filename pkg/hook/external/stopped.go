@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/trust"
@@ -47,6 +49,10 @@ type process struct {
 	// Began is its start time as the kernel tells it (proc(5), stat, field 22).
 	Began string
 }
+
+// Notes is the directory of the notes, which is the same whatever the site has set: the
+// plugin looks there at the end of a job (spank/epilog.c).
+func Notes() string { return filepath.Join(config.RunDir, "poststop") }
 
 // Leave notes in a directory, which it makes, the programs among the hooks that run
 // after the end of the container with that state. Owner is the number of the process
@@ -107,6 +113,8 @@ func (n note) write(dir string, owner int) (path string, err error) {
 	return path, nil
 }
 
+// identify returns an error that wraps [fs.ErrNotExist] for a process that has ended, also
+// if nobody has waited for it yet.
 func identify(pid int) (process, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -115,9 +123,12 @@ func identify(pid int) (process, error) {
 	// The second field is a name, which can have blanks and parentheses.
 	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
 	fields := strings.Fields(rest)
-	const began = 22 - 3
+	const state, began = 3 - 3, 22 - 3
 	if len(fields) <= began {
 		return process{}, fmt.Errorf("/proc/%d/stat is cut off", pid)
+	}
+	if fields[state] == "Z" || fields[state] == "X" {
+		return process{}, fmt.Errorf("process %d: %w", pid, fs.ErrNotExist)
 	}
 	return process{pid, fields[began]}, nil
 }
@@ -140,7 +151,7 @@ func Abandoned(dir string, runner *Runner, tell func(line string)) error {
 
 func isGone(owner process) bool {
 	now, err := identify(owner.PID)
-	return errors.Is(err, os.ErrNotExist) || err == nil && now != owner
+	return errors.Is(err, fs.ErrNotExist) || err == nil && now != owner
 }
 
 // runNote runs the programs of one note, if its owner is one to run for. Two helpers

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -107,6 +108,28 @@ func TestStoppedForOthers(t *testing.T) {
 				t.Errorf("Stopped = %v, ran: %v; want %v", err, statErr == nil, tt.runs)
 			}
 		})
+	}
+}
+
+// TestAbandoned checks that one who has died is gone, though nobody has waited for it.
+func TestAbandoned(t *testing.T) {
+	needsRoot(t)
+	owner := exec.Command("sleep", "60")
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Wait()
+	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
+	leave(t, dir, "echo ran >"+out, owner.Process.Pid)
+	err := errors.Join(owner.Process.Kill(), unix.Waitid(unix.P_PID, owner.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Abandoned(dir, NewRunner(), func(string) {}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(out); err != nil {
+		t.Errorf("it did not run: %v", err)
 	}
 }
 

@@ -18,6 +18,8 @@
 #   nodes_idle                     every node is idle, none drained or down
 #   note_host_mounts / expect_no_new_host_mounts  the host's mount table has no more
 #                                  mounts than then; those that others make go again
+#   put FILE TARGET                a copy takes the target's place in one step: Slurm's daemons
+#                                  and epilogs read their configuration at any time
 #   mkimage [OPTION]... NAME LAYER...  push an image, print its reference
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -43,6 +45,8 @@ as_user() (
 )
 
 crun() { as_user timeout --kill-after=5 "${CRUN_TIMEOUT:-180}" srun --time=5 "$@"; }
+
+put() { cp -p "$1" "$2.new" && mv "$2.new" "$2"; }
 
 mkimage() { "$repo/scripts/mkimage" "$@"; }
 

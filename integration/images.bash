@@ -35,13 +35,14 @@ last_job() { squeue --noheader --states=all --format=%A | sort -n | tail -n1; }
 site_config() {
 	local config=$BROLGA_CLUSTER_DIR/etc/brolga.toml
 	[[ -e $BATS_TEST_TMPDIR/brolga.toml ]] || cp -p "$config" "$BATS_TEST_TMPDIR/brolga.toml"
-	awk -F ' *= *' 'NR == FNR {own[$1]; next} !($1 in own)' <(printf '%s\n' "$1") "$BATS_TEST_TMPDIR/brolga.toml" >"$config"
-	printf '%s\n' "$1" >>"$config"
+	awk -F ' *= *' 'NR == FNR {own[$1]; next} !($1 in own)' <(printf '%s\n' "$1") "$BATS_TEST_TMPDIR/brolga.toml" >"$config.new"
+	printf '%s\n' "$1" >>"$config.new"
+	mv "$config.new" "$config"
 }
 
 restore_site_config() {
 	[[ ! -e $BATS_TEST_TMPDIR/brolga.toml ]] ||
-		cp -p "$BATS_TEST_TMPDIR/brolga.toml" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+		put "$BATS_TEST_TMPDIR/brolga.toml" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
 }
 
 teardown() {

@@ -36,7 +36,7 @@ teardown() {
 	dump_logs_on_failure
 	restore_site_config
 	if [[ -e $BATS_TEST_TMPDIR/slurm.conf ]]; then
-		cp "$BATS_TEST_TMPDIR/slurm.conf" "$SLURM_CONF"
+		put "$BATS_TEST_TMPDIR/slurm.conf" "$SLURM_CONF"
 		scontrol reconfigure
 		rm -f "$BROLGA_CLUSTER_DIR/etc/task-prolog.sh"
 	fi

@@ -20,7 +20,7 @@ setup_file() {
 }
 
 teardown_file() {
-	cp "$BATS_FILE_TMPDIR/slurm.conf" "$SLURM_CONF"
+	put "$BATS_FILE_TMPDIR/slurm.conf" "$SLURM_CONF"
 	rm -f "${SLURM_CONF%/*}/job_submit.lua"
 	scontrol reconfigure
 }
@@ -91,7 +91,7 @@ recorded() { scontrol show job "${2:-$(last_job)}" | sed -n "s/^ *$1=\(.*[^ ]\) 
 	scontrol reconfigure
 	run crun "${in_image[@]}" true
 	nodes_idle
-	cp "$BATS_TEST_TMPDIR/slurm.conf" "$SLURM_CONF"
+	put "$BATS_TEST_TMPDIR/slurm.conf" "$SLURM_CONF"
 	scontrol reconfigure
 	((status == 0)) || fail "$output"
 	run cat "$out"

@@ -45,7 +45,7 @@ teardown() {
 	[[ -z $background ]] || kill "$background" 2>/dev/null || true
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
 	kill_orphans
-	cp -p "$tools/brolga.toml" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	put "$tools/brolga.toml" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
 	[[ ! -e $tools/proxy.pid ]] || kill "$(<"$tools/proxy.pid")" || true
 	rm -rf "$tools"
 }

@@ -27,7 +27,7 @@ setup_file() {
 
 teardown_file() {
 	kill "$(<"$BATS_FILE_TMPDIR/pid")" || true
-	cp "$BATS_FILE_TMPDIR/slurm.conf" "$SLURM_CONF"
+	put "$BATS_FILE_TMPDIR/slurm.conf" "$SLURM_CONF"
 	scontrol reconfigure
 	rm -f "$user_home/.Xauthority"
 }

@@ -38,7 +38,7 @@ no_jobs() { [[ -z $(timeout 5 squeue --noheader) ]]; }
 is_ours() {
 	local pid
 	pid=$(cat "$dir/pid/$1.pid" 2>/dev/null) || return 1
-	cat "/proc/$pid/cmdline" "/proc/$pid/environ" 2>/dev/null | grep -qzF "$dir/"
+	grep -qszF "$dir/" "/proc/$pid/cmdline" "/proc/$pid/environ"
 }
 
 stop_daemons() {
@@ -93,7 +93,7 @@ is_task() {
 }
 
 holds_our_file() {
-	find "$1/fd" -lname "$dir/*" -print -quit 2>/dev/null | grep -q .
+	[[ -n $(find "$1/fd" -lname "$dir/*" -print -quit 2>/dev/null) ]]
 }
 
 # What job_container mounted, the deepest first, and images still attached.

@@ -164,8 +164,9 @@ not_running() { ! pgrep -u "$BROLGA_TEST_USER" -f "$1"; }
 @test "cgroup: a hook at poststop runs when the step is gone, and leaves nothing" {
 	local dir=$BROLGA_CLUSTER_DIR/hooks
 	mkdir "$dir"
-	# Waited for by slurmstepd, so what it finds is what the epilog finds.
-	printf '#!/bin/bash\npgrep -x sleep -u %s >"${0%%/*}/ended"; true\n' "$BROLGA_TEST_USER" >"$dir/program"
+	# Waited for by slurmstepd, so what it finds is what the epilog finds. One that is
+	# dead may wait for process 1 to take notice.
+	printf '#!/bin/bash\npgrep --runstates DRST -x sleep -u %s >"${0%%/*}/ended"; true\n' "$BROLGA_TEST_USER" >"$dir/program"
 	chmod 0755 "$dir/program"
 	jq -n --arg path "$dir/program" '{version: "1.0.0", hook: {path: $path}, when: {always: true}, stages: ["poststop"]}' >"$dir/hook.json"
 	sed -i "s|^hooks.directories = .*|hooks.directories = [\"$dir\"]|" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"

@@ -175,29 +175,7 @@ func Run(ctx context.Context, c Cmd) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("run %s: %w", c.Path, err)
-	}
-	return nil
-}
-
-// join calls f for a process that stops at its execve(2), and lets it go on. Its user
-// cannot make it do anything before: it has a tracer already (ptrace(2)).
-func join(pid int, f func(pid int) error) error {
-	for {
-		// It is not waited for: if it has been killed, who started it learns how.
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for the start of a program: %w", err)
-		}
-	}
-	if err := f(pid); err != nil {
-		return err
-	}
-	if err := unix.PtraceDetach(pid); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("let a program go on: %w", err)
+		return notStarted(c, err)
 	}
 	return nil
 }
@@ -223,7 +201,7 @@ func Start(c Cmd) (pid int, err error) {
 	cmd.SysProcAttr.Credential = c.Identity.credential()
 	cmd.SysProcAttr.Ptrace = c.Join != nil
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("run %s: %w", c.Path, err)
+		return 0, notStarted(c, err)
 	}
 	if c.Join != nil {
 		if err := join(cmd.Process.Pid, c.Join); err != nil {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
 func TestRun(t *testing.T) {
@@ -191,5 +193,25 @@ func TestStart(t *testing.T) {
 	}
 	if _, err := Start(Cmd{Path: "/no/such"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Start of nothing = %v", err)
+	}
+}
+
+// TestNotStarted checks that only a node without ptrace(2) is said to lack it.
+func TestNotStarted(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "scope")
+	for text, want := range map[string]bool{"0\n": false, "2\n": false, "3\n": true} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := noTracing(file); got != want {
+			t.Errorf("noTracing of %q = %v", text, got)
+		}
+	}
+	if noTracing(file + "none") {
+		t.Error("a kernel without Yama forbids tracing")
+	}
+	cmd := Cmd{Path: "/no/such/program", Join: func(int) error { return nil }}
+	if err := Run(t.Context(), cmd); !errors.Is(err, os.ErrNotExist) || fault.Hint(err) != "" {
+		t.Errorf("Run = %v (%s)", err, fault.Hint(err))
 	}
 }

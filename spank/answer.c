@@ -116,7 +116,7 @@ int answer_receive(int socket, struct answer *answer, struct join_error *error)
 	} while (answer->length < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (answer->length < 0)
 		return fail_errno(error, "receive from the helper");
-	if (answer->length <= 0)
+	if (answer->length == 0)
 		return fail_answer(
 			error, "the helper ended without an answer",
 			"it was killed, perhaps for lack of memory; the node's kernel log tells");

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -23,9 +22,7 @@ import (
 //	brolga save [--config FILE] [--root UID:GID] TEMPORARY NAME
 //
 // Descriptor 3 is the directory that gets the file, 4 the root directory. The file
-// has the name TEMPORARY until it is complete. Nothing is done before the end of
-// standard input. UID and GID are root's in the
-// container.
+// has the name TEMPORARY until it is complete. UID and GID are root's in the container.
 func runSave(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
@@ -44,9 +41,6 @@ func runSave(ctx context.Context, v verb, args []string) error {
 	// tar2sqfs, which is started next, has no use for it.
 	err = inAllThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
 	if err = errors.Join(err, confine(conf.Convert)); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil { // until it may begin
 		return err
 	}
 	dir := os.NewFile(3, "the directory")

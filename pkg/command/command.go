@@ -53,10 +53,6 @@ type Cmd struct {
 	// Files become descriptors 3, 4 and so on.
 	Files []*os.File
 
-	// Started, if set, is called with the number of the process once it runs. An
-	// error ends it.
-	Started func(pid int) error
-
 	// Join, if set, is called with the number of the process before it executes its
 	// first instruction, in the thread that starts it. An error ends it.
 	Join func(pid int) error
@@ -148,18 +144,14 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd.WaitDelay = 5 * time.Second
 
 	err := cmd.Start()
-	if err == nil {
-		if c.Join != nil {
-			err = join(cmd.Process.Pid, c.Join)
-		}
-		if err == nil && c.Started != nil {
-			err = c.Started(cmd.Process.Pid)
-		}
-		if err != nil {
+	if err == nil && c.Join != nil {
+		if err := join(cmd.Process.Pid, c.Join); err != nil {
 			_ = cmd.Cancel()
 			_ = cmd.Wait() // it was killed
 			return err
 		}
+	}
+	if err == nil {
 		err = cmd.Wait()
 	}
 	if ctx.Err() != nil {

@@ -105,7 +105,7 @@ func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
 }
 
 // adopt makes a process one of the step that a task is in, to be counted, limited and
-// killed with it. Without Slurm there is no step.
+// killed with it. The number of a task that the kernel did not tell is 0.
 func (e *Engine) adopt(pid, task int) error {
 	if task == 0 {
 		return nil
@@ -113,17 +113,28 @@ func (e *Engine) adopt(pid, task int) error {
 	return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, task) })
 }
 
-// joinStep makes a process one of the step, which has a place for it when the first task
-// is there.
-func (e *Engine) joinStep(pid int) error {
+// joinStep returns what makes a process one of the step that a task is in, once that is
+// there. Without Slurm there is no step, and it is nil.
+func (e *Engine) joinStep(task func() (pid int, err error)) func(pid int) error {
 	if e.Local != nil {
 		return nil
 	}
+	return func(pid int) error {
+		of, err := task()
+		if err != nil {
+			return err
+		}
+		return e.adopt(pid, of)
+	}
+}
+
+// firstTask waits for the first task and returns its process.
+func (e *Engine) firstTask() (pid int, err error) {
 	first, err := e.first()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return e.adopt(pid, first.PID)
+	return first.PID, nil
 }
 
 // ended makes the end of all tasks no error.

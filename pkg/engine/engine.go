@@ -214,7 +214,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		Way:        img.Way,
 		Squashfuse: e.Job.Config.Squashfuse,
 		Servers:    e.Servers,
-		Join:       e.joinStep,
+		Join:       e.joinStep(e.firstTask),
 
 		UserSquashfs: e.Job.Config.UserSquashfs,
 		Kept:         kept,
@@ -321,7 +321,7 @@ func (e *Engine) image(ctx context.Context, user identity.User) (image.Image, er
 		Env:        e.Job.Env,
 		NoPull:     e.Job.Request.Pull == "never",
 		Platform:   e.Job.Request.Platform,
-		Join:       e.joinStep,
+		Join:       e.joinStep(e.firstTask),
 	}, e.Job.Request.Image)
 }
 

@@ -116,7 +116,7 @@ func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
 	return s.target.Write(ctx, save.Params{
 		Client: e.Job.Config.Client, ConfigPath: e.Job.ConfigPath, Tree: tree,
 		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser,
-		Join: func(writer int) error { return e.adopt(writer, pid) },
+		Join: e.joinStep(func() (int, error) { return pid, nil }),
 	})
 }
 

@@ -64,7 +64,7 @@ type Params struct {
 	Remapped bool
 	// OnlyAsUser keeps from what the user may not read.
 	OnlyAsUser bool
-	// Join makes the process that writes a part of the step.
+	// Join, if set, makes the process that writes a part of the step.
 	Join func(pid int) error
 }
 
@@ -84,20 +84,13 @@ func (t *Target) Write(ctx context.Context, p Params) error {
 		Env:      []string{"PATH=/usr/local/bin:/usr/bin:/bin"},
 		Identity: &command.Identity{UID: t.user.UID, GID: t.user.GID, Groups: t.user.Groups},
 		Files:    []*os.File{t.dir, p.Tree},
+		Join:     p.Join,
 		TidiesUp: true,
 	}
-	wait, end, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer wait.Close()
-	defer end.Close() // again, unless it was not started
-	c.Stdin = wait    // it begins when that ends, and so when it has joined
-	c.Started = func(pid int) error { return errors.Join(p.Join(pid), end.Close()) }
 	if !p.OnlyAsUser {
 		c.Ambient = []uintptr{unix.CAP_DAC_READ_SEARCH}
 	}
-	err = image.PassOn(command.Run(ctx, c))
+	err := image.PassOn(command.Run(ctx, c))
 	if err == nil {
 		return nil
 	}

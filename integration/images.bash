@@ -7,6 +7,8 @@
 #   new_image                     start a new one in the directory $image
 #   push_image [OPTION]... NAME   push it and pull it for the user; $ref is its
 #                                 reference, the options are mkimage's
+#   set_up_image NAME             a setup with an image of its own, whose file version
+#                                 says "one"; $in_image are the options to use it
 #   batch ARGUMENT...             submit a batch job and wait for its end
 #   last_job                      the highest job number so far
 
@@ -26,6 +28,16 @@ new_image() {
 push_image() {
 	ref=$(mkimage --env PATH=/bin "$@" "$image")
 	as_user brolga pull --quiet "$ref" >/dev/null
+}
+
+# shellcheck disable=SC2034 # for the test
+set_up_image() {
+	mark_logs
+	new_image
+	echo one >"$image/version"
+	push_image "$1"
+	in_image=(--container-image="$ref")
+	given
 }
 
 last_job() { squeue --noheader --states=all --format=%A | sort -n | tail -n1; }

@@ -7,12 +7,7 @@ load helpers
 load images
 
 setup() {
-	mark_logs
-	new_image
-	echo one >"$image/version"
-	push_image "option-dry-run:$BATS_TEST_NUMBER"
-	in_image=(--container-image="$ref")
-	given
+	set_up_image "option-dry-run:$BATS_TEST_NUMBER"
 }
 
 @test "dry-run: request and specification are printed, and nothing is submitted" {

@@ -7,13 +7,8 @@ load helpers
 load images
 
 setup() {
-	mark_logs
-	new_image
 	name=option-pull:$BATS_TEST_NUMBER
-	echo one >"$image/version"
-	push_image "$name"
-	in_image=(--container-image="$ref")
-	given
+	set_up_image "$name"
 }
 
 # The tag means another image from now on.

@@ -24,7 +24,7 @@ const module = "github.com/brolga-hpc/brolga"
 // this test until someone decides where it belongs.
 var layers = [][]string{
 	{"fault"},
-	{"wire", "trust", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "ssh/realm", "ssh/dial", "ssh/server"},
+	{"wire", "trust", "command", "identity", "sandbox", "mountns", "userns", "library", "image/lease", "image/expire", "ssh/realm", "ssh/dial", "ssh/server"},
 	{"policy", "hook/memory"},
 	{"config"},
 	{"option", "slurm", "seccomp", "image/ref", "image/credential", "bundle/account"},

@@ -130,11 +130,12 @@ count_conversions() {
 		echo "\${!#}" >>$tools/log
 		[[ ! -e $tools/slow ]] || head -c 100000 /dev/urandom >"\${!#}"
 		while [[ -e $tools/slow ]]; do sleep 0.05; done
-		rm -f "\${!#}"
+		rm -f "\${!#}" 2>/dev/null # where it may; brolga convert allows to overwrite it
 		exec /usr/bin/tar2sqfs "\$@"
 	SCRIPT
 	chmod 0755 "$tools/tar2sqfs"
 	grep -q '^tar2sqfs' "$BROLGA_CLUSTER_DIR/etc/brolga.toml" || site_config "tar2sqfs = \"$tools/tar2sqfs\""
+	grep -q '^sandbox' "$BROLGA_CLUSTER_DIR/etc/brolga.toml" || sed -i "1i sandbox.write = [\"$tools\"] # for the mark" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
 }
 
 slow_conversions() {

@@ -24,10 +24,10 @@ const module = "github.com/brolga-hpc/brolga"
 // this test until someone decides where it belongs.
 var layers = [][]string{
 	{"fault"},
-	{"wire", "trust", "command", "identity", "sandbox", "mountns", "userns", "library", "image/lease", "image/expire", "ssh/realm", "ssh/dial", "ssh/server"},
+	{"wire", "trust", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "ssh/realm", "ssh/dial", "ssh/server"},
 	{"policy", "hook/memory"},
 	{"config"},
-	{"option", "slurm", "seccomp", "image/ref", "image/credential", "bundle/account"},
+	{"option", "slurm", "seccomp", "sandbox", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "device", "barrier", "image/layout", "image/source", "ssh/setup"},
 	{"ssh/files"},
 	{"job", "ssh/client", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi", "seccomp/compile", "named"},

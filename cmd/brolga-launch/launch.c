@@ -13,8 +13,8 @@
  * "brolga-launch reap" is process 1 there: it does nothing, and its children that
  * others have left are not even zombies. "brolga-launch hold" waits for the end of
  * its input: the helper's, while it makes a user namespace. "brolga-launch run" is
- * in run.c. With "slurm_script_launcher" it runs a TaskProlog, see prolog.c of the
- * plugin.
+ * in run.c, "brolga-launch confine" in confine.c. With "slurm_script_launcher" it runs a
+ * TaskProlog, see prolog.c of the plugin.
  */
 #include "launch.h"
 #include "launcher.h"
@@ -215,6 +215,8 @@ int main(int argc, char **argv)
 		hold();
 	if (argc >= RUN_COMMAND && strcmp(argv[1], "run") == 0)
 		run_container(argv);
+	if (argc > CONFINE_NAME && strcmp(argv[1], "confine") == 0 && !value)
+		confine(argv);
 	if (argc == 2 && strcmp(argv[1], "keep") == 0 && !value)
 		keeper_run();
 	if (!value) {

@@ -41,4 +41,15 @@ void keeper_start(int namespace);
 /* "brolga-launch keep" */
 __attribute__((noreturn)) void keeper_run(void);
 
+/* ---- confine.c: a program in a sandbox ---- */
+
+/*
+ * Arguments of "brolga-launch confine": the descriptor of the rules of Landlock or -1,
+ * the filter as a plan has it (PROTOCOL.md) or "-", the program, and its arguments from
+ * its name on.
+ */
+enum { CONFINE_RULES = 2, CONFINE_FILTER, CONFINE_PROGRAM, CONFINE_NAME };
+
+__attribute__((noreturn)) void confine(char **argv);
+
 #endif

@@ -32,6 +32,9 @@ import (
 // they are read. If the store has the image, or gets it from another process
 // meanwhile, there is nothing to do.
 //
+// It reads the manifest itself and leaves the configuration and the layers to brolga
+// squash, a process that can reach one file of the store.
+//
 // Where the site's policy requires a signature of images with that name, the
 // evidence is on standard input. It is verified here, because here no user can
 // interfere, and the store notes with the image whose signature it has. With
@@ -74,7 +77,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	stores, digest := store.NewTiers(conf.Store, owner), fs.Arg(1)
 	signed, err := verifySignature(conf.Policy, r, digest, os.Stdin)
 	if err == nil && !*only {
-		err = convert(ctx, conf, stores, order{r, *user, *own != "", wanted}, digest)
+		err = convert(ctx, conf, stores, order{r, *user, *own != "", wanted, *configPath}, digest)
 	}
 	if err == nil && len(signed) > 0 {
 		err = noteSigned(ctx, stores, digest, signed)
@@ -101,6 +104,7 @@ type order struct {
 	user     string
 	oneOwner bool
 	platform layout.Platform
+	config   string // file of the site's configuration
 }
 
 // convert adds the image to the store, unless another process does. When that
@@ -114,16 +118,10 @@ func convert(ctx context.Context, conf config.Config, stores store.Tiers, of ord
 	if err := st.Init(); err != nil {
 		return err
 	}
-	in, err := readInput(digest)
+	in, err := readManifest(digest)
 	if err != nil {
 		return err
 	}
-	in.OneOwner = of.oneOwner
-	meta, err := readMeta(in.Config, of.name, of.platform)
-	if err != nil {
-		return err
-	}
-	meta.User = of.user
 	for {
 		held, err := st.Lease(ctx, digest, func() bool { return st.Has(digest) })
 		if errors.Is(err, lease.ErrDone) {
@@ -132,7 +130,7 @@ func convert(ctx context.Context, conf config.Config, stores store.Tiers, of ord
 		if err != nil {
 			return err
 		}
-		err = produce(held.Context(), conf, st, in, meta)
+		err = produce(held.Context(), conf, st, in, of)
 		lost := held.Lost()
 		if err := errors.Join(err, held.Close()); err == nil || !lost {
 			return err
@@ -141,7 +139,7 @@ func convert(ctx context.Context, conf config.Config, stores store.Tiers, of ord
 }
 
 // produce makes the image, under its lease.
-func produce(ctx context.Context, conf config.Config, st *store.Store, in squash.Input, meta store.Meta) error {
+func produce(ctx context.Context, conf config.Config, st *store.Store, in input, of order) error {
 	digest := in.Manifest.Digest
 	if st.Has(digest) { // since before the lease was free
 		return nil
@@ -151,19 +149,12 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in squash
 		return err
 	}
 	defer draft.Discard()
-	if in.Manifest.IsSquashfs() {
-		one := in.OneOwner
-		if in, err = squash.Unpack(ctx, in, draft.Path(), conf.Sqfs2tar, conf.Convert); err != nil {
-			return err
-		}
-		in.OneOwner = one
-		defer in.Layers[0].Close()
-	}
-	kept, err := squash.Convert(ctx, in, draft.Path(), conf.Tar2sqfs, conf.Convert)
+	out, err := inSandbox(ctx, conf, of, in, draft.Path())
 	if err != nil {
 		return err
 	}
-	meta.Passwd, meta.Group = kept["etc/passwd"], kept["etc/group"]
+	meta := of.meta()
+	meta.Platform, meta.Config, meta.Passwd, meta.Group = out.Platform, out.Config, out.Passwd, out.Group
 	if err := draft.Publish(meta); err != nil {
 		return err
 	}
@@ -174,42 +165,48 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in squash
 	return nil
 }
 
-// readInput reads manifest and configuration and collects the layers.
-func readInput(digest string) (squash.Input, error) {
-	manifest, err := readDescriptor(3)
+// firstLayer is the descriptor of the lowest layer.
+const firstLayer = 5
+
+// input is an image as its user's descriptors have it.
+type input struct {
+	squash.Input
+	manifest, config *os.File
+}
+
+// readManifest reads the manifest and collects the layers.
+func readManifest(digest string) (input, error) {
+	in := input{manifest: os.NewFile(3, "the manifest"), config: os.NewFile(4, "the configuration")}
+	manifest, err := readDescriptor(in.manifest)
 	if err != nil {
-		return squash.Input{}, fmt.Errorf("read manifest: %w", err)
+		return in, fmt.Errorf("read manifest: %w", err)
 	}
 	if got := layout.Digest(manifest); got != digest {
-		return squash.Input{}, fmt.Errorf("manifest %s is corrupt: its content has digest %s", digest, got)
+		return in, fmt.Errorf("manifest %s is corrupt: its content has digest %s", digest, got)
 	}
 	m, index, err := layout.Parse(manifest)
 	if err == nil && index != nil {
 		err = errors.New("it is an index")
 	}
 	if err != nil {
-		return squash.Input{}, fmt.Errorf("read manifest %s: %w", digest, err)
+		return in, fmt.Errorf("read manifest %s: %w", digest, err)
 	}
-	in := squash.Input{Manifest: m}
-	if in.Config, err = readDescriptor(4); err != nil {
-		return squash.Input{}, fmt.Errorf("read configuration: %w", err)
-	}
+	in.Manifest = m
 	for i, d := range m.Layers {
-		in.Layers = append(in.Layers, os.NewFile(uintptr(5+i), d.Digest))
+		in.Layers = append(in.Layers, os.NewFile(uintptr(firstLayer+i), d.Digest))
 	}
 	return in, nil
 }
 
-func readDescriptor(fd uintptr) ([]byte, error) {
-	f := os.NewFile(fd, "")
+func readDescriptor(f *os.File) ([]byte, error) {
 	if f == nil {
-		return nil, fmt.Errorf("descriptor %d is not open", fd)
+		return nil, errors.New("its descriptor is not open")
 	}
 	return io.ReadAll(io.NewSectionReader(f, 0, layout.MaxManifest))
 }
 
-// readMeta takes from an image's configuration what the store keeps.
-func readMeta(raw []byte, r ref.Ref, wanted layout.Platform) (store.Meta, error) {
+// readConfig takes from an image's configuration what the store keeps.
+func readConfig(raw []byte, wanted layout.Platform) (string, store.Config, error) {
 	var doc struct {
 		layout.Platform
 		Config struct {
@@ -222,23 +219,24 @@ func readMeta(raw []byte, r ref.Ref, wanted layout.Platform) (store.Meta, error)
 		}
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
-		return store.Meta{}, fmt.Errorf("read configuration: %w", err)
+		return "", store.Config{}, fmt.Errorf("read configuration: %w", err)
 	}
 	if !wanted.Runs(doc.Platform) {
-		return store.Meta{}, fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, wanted, doc.Platform)
+		return "", store.Config{}, fmt.Errorf("%w, %s; there is %s", layout.ErrPlatform, wanted, doc.Platform)
 	}
 	for _, s := range append(append(doc.Config.Env, doc.Config.Entrypoint...), doc.Config.Cmd...) {
 		if strings.Contains(s, "\x00") {
-			return store.Meta{}, errors.New("read configuration: a zero byte in the environment or command")
+			return "", store.Config{}, errors.New("read configuration: a zero byte in the environment or command")
 		}
 	}
+	return doc.Platform.String(), store.Config(doc.Config), nil
+}
+
+// meta returns what the store keeps of the order.
+func (o order) meta() store.Meta {
+	r := o.name
 	if r.Tag != "" {
 		r.Digest = "" // the job's, of an index perhaps; the image has its own
 	}
-	return store.Meta{
-		Name:     r.String(),
-		Platform: doc.Platform.String(),
-		Created:  time.Now().UTC().Truncate(time.Second),
-		Config:   store.Config(doc.Config),
-	}, nil
+	return store.Meta{Name: r.String(), User: o.user, Created: time.Now().UTC().Truncate(time.Second)}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -17,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/sandbox"
 )
 
 // loadLocal puts an image of a file into the user's cache.
@@ -71,6 +73,7 @@ func runPull(ctx context.Context, v verb, args []string) error {
 		ifMissing: *missing,
 		progress:  *progress,
 		platform:  wanted,
+		confine:   func() error { return pullSandbox(conf, r, *cache).Enter() },
 	})
 	if err != nil {
 		return err
@@ -86,11 +89,47 @@ type fetchOptions struct {
 	ifMissing bool
 	progress  string // one of pull.Styles
 	platform  layout.Platform
+	confine   func() error // see [pull.Options]; nil where the process goes on
+}
+
+// bootID tells whether the holder of a lease is alive (package lease).
+const bootID = "/proc/sys/kernel/random/boot_id"
+
+// pullSandbox is what a pull keeps while it reads what a registry sends, or an archive:
+// the network, the image cache, and what name resolution and TLS need. It runs no
+// program any more and cannot read the user's home directory. What a site or a user
+// has put elsewhere is named by these settings.
+func pullSandbox(conf config.Config, r ref.Ref, cache string) sandbox.Sandbox {
+	trusted := []string{os.Getenv("SSL_CERT_FILE")}
+	trusted = append(trusted, strings.Split(os.Getenv("SSL_CERT_DIR"), ":")...)
+	for _, site := range conf.Registries {
+		trusted = append(trusted, site.CA)
+	}
+	own := append(sandbox.Change(cache), sandbox.Read(bootID)...)
+	box := sandbox.Of(conf.Sandbox, own, sandbox.Internet(), sandbox.Read(trusted...))
+	if r.IsLocal() {
+		box = sandbox.Of(conf.Sandbox, own, sandbox.Read(r.Path))
+	}
+	box.Network, box.Sealed = !r.IsLocal(), true
+	return box
+}
+
+// confineLocal makes the cache, which the sandbox keeps, and enters it.
+func confineLocal(o fetchOptions) error {
+	if _, err := layout.Create(o.cache); err != nil {
+		return err
+	}
+	return o.confine()
 }
 
 // fetch puts an image of a registry or of a file into the user's cache and returns
 // its digest.
 func fetch(ctx context.Context, conf config.Config, r ref.Ref, o fetchOptions) (string, error) {
+	if r.IsLocal() && o.confine != nil {
+		if err := confineLocal(o); err != nil {
+			return "", err
+		}
+	}
 	if r.IsLocal() {
 		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: o.cache, Have: o.have, Platform: o.platform})
 	}
@@ -105,6 +144,7 @@ func fetch(ctx context.Context, conf config.Config, r ref.Ref, o fetchOptions) (
 		IfMissing: o.ifMissing,
 
 		Credentials: &credential.Finder{Env: os.Environ()},
+		Confine:     o.confine,
 		Registries:  conf.Registries,
 		Platform:    o.platform,
 		Policy:      pullPolicy(conf.Policy, r),

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/image/squash"
+	"github.com/brolga-hpc/brolga/pkg/sandbox"
 )
 
 // runSave writes the root file system of a container to a squashfs. It is
@@ -43,8 +44,13 @@ func runSave(ctx context.Context, v verb, args []string) error {
 	if err = errors.Join(err, confine(conf.Convert)); err != nil {
 		return err
 	}
-	dir := os.NewFile(3, "the directory")
-	s := squash.Saved{Root: os.NewFile(4, "/"), Dir: dir, Name: fs.Arg(0), UID: uid, GID: gid, Tar2sqfs: conf.Tar2sqfs}
+	dir, tree := os.NewFile(3, "the directory"), os.NewFile(4, "/")
+	// It may read everything there is: it keeps the container and the directory.
+	box := sandbox.Of(conf.Sandbox, sandbox.Programs(conf.Tar2sqfs), []sandbox.Rule{sandbox.ReadOpen(tree), sandbox.ChangeOpen(dir)})
+	if err := box.Enter(); err != nil {
+		return err
+	}
+	s := squash.Saved{Root: tree, Dir: dir, Name: fs.Arg(0), UID: uid, GID: gid, Tar2sqfs: conf.Tar2sqfs}
 	if err := squash.Save(ctx, s, conf.Convert); err != nil {
 		return err
 	}

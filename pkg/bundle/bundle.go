@@ -39,6 +39,8 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
+	// Sandbox has the site's settings for that program.
+	Sandbox config.Sandbox
 	// Servers and Join are those of rootfs.Params.
 	Servers *rootfs.Servers
 	Join    func(pid int) error
@@ -93,6 +95,7 @@ func Create(p Params) (*Bundle, error) {
 		Image:      p.Image,
 		Way:        p.Way,
 		Squashfuse: p.Squashfuse,
+		Sandbox:    p.Sandbox,
 		Servers:    p.Servers,
 		Join:       p.Join,
 		TmpfsSize:  p.Request.TmpfsSize,

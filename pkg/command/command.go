@@ -35,8 +35,10 @@ type Cmd struct {
 	Path string   // absolute
 	Name string   // the program's name as it sees it; "" is Path
 	Args []string // without the program's name
-	Env  []string // nil is an empty environment
-	Dir  string   // "" is the root directory
+	// Title is the program's name in errors; "" is the base name of Path.
+	Title string
+	Env   []string // nil is an empty environment
+	Dir   string   // "" is the root directory
 
 	// Identity is whom the program runs as; nil is the caller. Its capabilities
 	// go with uid 0.
@@ -87,6 +89,8 @@ func (id *Identity) isCaller() bool {
 	groups, err := os.Getgroups()
 	return err == nil && slices.EqualFunc(groups, id.Groups, func(a int, b uint32) bool { return uint32(a) == b })
 }
+
+func (c Cmd) title() string { return cmp.Or(c.Title, filepath.Base(c.Path)) }
 
 // Error is the failure of a program that was started.
 type Error struct {
@@ -155,12 +159,12 @@ func Run(ctx context.Context, c Cmd) error {
 		err = cmd.Wait()
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("run %s: %w", filepath.Base(c.Path), context.Cause(ctx))
+		return fmt.Errorf("run %s: %w", c.title(), context.Cause(ctx))
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return &Error{
-			Program: filepath.Base(c.Path),
+			Program: c.title(),
 			State:   exit.ProcessState.String(),
 			Code:    exit.ExitCode(),
 			Stderr:  strings.TrimSpace(string(tail.buf)),

@@ -25,6 +25,7 @@ var checks = []func(Config) error{
 	checkTmpfsSize,
 	checkPullTimeout,
 	checkConvert,
+	checkSandbox,
 	checkDevices,
 	checkSeccomp,
 	checkCDI,
@@ -166,6 +167,21 @@ func checkConvert(c Config) error {
 
 // minMemory is what converting an image takes, whatever is in it.
 const minMemory = 1 << 30
+
+func checkSandbox(c Config) error {
+	var errs []error
+	if !slices.Contains([]string{SandboxAuto, SandboxRequired, SandboxOff}, c.Sandbox.Mode) {
+		errs = append(errs, fmt.Errorf("sandbox.mode = %q: want auto, required or off", c.Sandbox.Mode))
+	}
+	for key, paths := range map[string][]string{"read": c.Sandbox.Read, "write": c.Sandbox.Write} {
+		for _, path := range paths {
+			if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+				errs = append(errs, fmt.Errorf("sandbox.%s: %q: want an absolute path without . and ..", key, path))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
 
 func checkDevices(c Config) error {
 	var errs []error

@@ -102,6 +102,8 @@ type Config struct {
 	GPU GPU `toml:"gpu"`
 	// Convert limits the conversion of an image.
 	Convert Convert `toml:"convert"`
+	// Sandbox limits the programs that read what users wrote.
+	Sandbox Sandbox `toml:"sandbox"`
 	// Policy restricts which images run.
 	Policy policy.Policy `toml:"policy"`
 	// Container has the settings of the container itself.
@@ -146,6 +148,16 @@ type Convert struct {
 	Squashfs Size `toml:"squashfs"`
 	// Files is how many files all layers together may have.
 	Files int64 `toml:"files"`
+}
+
+// Sandbox is the part of [Config] about what brolga convert, save and pull, tar2sqfs,
+// sqfs2tar and squashfuse can reach.
+type Sandbox struct {
+	// Mode is one of the Sandbox constants.
+	Mode string `toml:"mode"`
+	// Read and Write are paths that these programs may use beside what they need.
+	Read  []string `toml:"read"`
+	Write []string `toml:"write"`
 }
 
 // Container is the part of [Config] that decides how a container looks when
@@ -203,6 +215,13 @@ const (
 	SquashfsDeny    = "deny"
 )
 
+// The values of [Sandbox.Mode].
+const (
+	SandboxAuto     = "auto"     // what the kernel offers
+	SandboxRequired = "required" // a kernel without Landlock is an error
+	SandboxOff      = "off"
+)
+
 // Default returns the configuration of a site that has not written one.
 func Default() Config {
 	return Config{
@@ -225,7 +244,8 @@ func Default() Config {
 			Squashfs: 256 << 30,
 			Files:    2_000_000,
 		},
-		CDI: CDI{Directories: []string{"/etc/cdi", "/var/run/cdi"}},
+		Sandbox: Sandbox{Mode: SandboxAuto, Read: []string{}, Write: []string{}},
+		CDI:     CDI{Directories: []string{"/etc/cdi", "/var/run/cdi"}},
 		GPU: GPU{
 			Slurm:        true,
 			Kinds:        []string{"nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu"},

@@ -191,6 +191,8 @@ func TestCheck(t *testing.T) {
 		{"no store_owner", func(c *Config) { c.StoreOwner = "" }, `store_owner = "": want a user without privilege`},
 		{"user_squashfs", func(c *Config) { c.UserSquashfs = "loop" }, `user_squashfs = "loop": want fuse, convert, kernel or deny`},
 		{"relative squashfuse", func(c *Config) { c.Squashfuse = "squashfuse" }, `squashfuse = "squashfuse": want an absolute path without . and ..`},
+		{"sandbox mode", func(c *Config) { c.Sandbox.Mode = "on" }, `sandbox.mode = "on": want auto, required or off`},
+		{"sandbox path", func(c *Config) { c.Sandbox.Read = []string{"opt"} }, `sandbox.read: "opt": want an absolute path without . and ..`},
 		{"workdir", func(c *Config) { c.Container.Workdir = "/work" }, `container.workdir = "/work": want job or image`},
 		{"tmpfs_size zero", func(c *Config) { c.Container.TmpfsSize = "0" }, `container.tmpfs_size = "0": want a size such as 2g or 25%`},
 		{"tmpfs_size of two units", func(c *Config) { c.Container.TmpfsSize = "1gg" }, `container.tmpfs_size = "1gg": want a size such as 2g or 25%`},

@@ -213,6 +213,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		Image:      img.File,
 		Way:        img.Way,
 		Squashfuse: e.Job.Config.Squashfuse,
+		Sandbox:    e.Job.Config.Sandbox,
 		Servers:    e.Servers,
 		Join:       e.joinStep(e.firstTask),
 

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/config"
 )
 
 // access is a set of Landlock's rights to files (LANDLOCK_ACCESS_FS_*).
@@ -52,74 +54,65 @@ func Version() int {
 	return int(n)
 }
 
-// handles returns what a sandbox forbids on a kernel with a version of Landlock.
-func (s Sandbox) handles(version int) unix.LandlockRulesetAttr {
+// handles returns what a sandbox forbids on a kernel with a version of Landlock. Of what
+// can be kept inside (LANDLOCK_SCOPE_*) that is scope at most.
+func (s Sandbox) handles(version int, scope uint64) unix.LandlockRulesetAttr {
 	attr := handled[min(version, len(handled)-1)]
 	if s.Network {
 		attr.Handled_access_net &^= unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
-	if s.Signals {
-		attr.Scoped &^= unix.LANDLOCK_SCOPE_SIGNAL
-	}
+	attr.Scoped &= scope
 	return attr
-}
-
-// ruleset is Landlock's, as a descriptor; -1 where the kernel has no Landlock.
-type ruleset struct{ fd int }
-
-func (r ruleset) close() {
-	if r.fd >= 0 {
-		unix.Close(r.fd)
-	}
 }
 
 // errNoLandlock means that the site requires Landlock and the kernel has none.
 var errNoLandlock = errors.New(`this kernel has no Landlock, or it is off (the boot parameter "lsm"), and the site's sandbox.mode requires it`)
 
-// ruleset makes the rules. It opens their files.
-func (s Sandbox) ruleset() (ruleset, error) {
+// ruleset makes the rules, as a descriptor that the caller closes; nil where the kernel
+// has no Landlock. It opens the files of the rules.
+func (s Sandbox) ruleset(scope uint64) (*os.File, error) {
 	version := Version()
 	switch {
-	case version == 0 && s.Mode == Required:
-		return ruleset{-1}, fmt.Errorf("enter a sandbox: %w", errNoLandlock)
+	case version == 0 && s.Site.Mode == config.SandboxRequired:
+		return nil, fmt.Errorf("enter a sandbox: %w", errNoLandlock)
 	case version == 0:
-		return ruleset{-1}, nil
+		return nil, nil
 	}
-	attr := s.handles(version)
+	attr := s.handles(version, scope)
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
 	if errno != 0 {
-		return ruleset{-1}, fmt.Errorf("enter a sandbox: %w", errno)
+		return nil, fmt.Errorf("enter a sandbox: %w", errno)
 	}
-	r := ruleset{int(fd)}
-	for _, rule := range s.Rules {
-		if err := r.add(rule, access(attr.Handled_access_fs)); err != nil {
-			r.close()
-			return ruleset{-1}, fmt.Errorf("enter a sandbox: allow %s: %w", rule.name(), err)
+	rules := os.NewFile(fd, "the rules of a sandbox") // the kernel sets close-on-exec
+	for _, r := range s.Rules {
+		if err := r.addTo(rules, access(attr.Handled_access_fs)); err != nil {
+			rules.Close()
+			return nil, fmt.Errorf("enter a sandbox: allow %s: %w", r.name(), err)
 		}
 	}
-	return r, nil
+	return rules, nil
 }
 
-// add adds a rule, as far as its rights are handled. A file that does not exist, or
-// that the caller may not reach, needs no rule.
-func (r ruleset) add(rule Rule, handled access) error {
-	f := rule.file
+// addTo adds the rule to others, as far as its rights are handled. A file that does not
+// exist, or that the caller may not reach, needs no rule.
+func (r Rule) addTo(rules *os.File, handled access) error {
+	f := r.file
 	if f == nil {
-		fd, err := unix.Open(rule.path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(r.path, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		f = os.NewFile(uintptr(fd), rule.path)
+		f = os.NewFile(uintptr(fd), r.path)
 		defer f.Close()
 	}
 	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	rights := rule.access & handled
+	rights := r.access & handled
 	if !st.IsDir() {
 		rights &= ofFiles
 	}
@@ -127,12 +120,9 @@ func (r ruleset) add(rule Rule, handled access) error {
 		return nil
 	}
 	attr := unix.LandlockPathBeneathAttr{Allowed_access: uint64(rights), Parent_fd: int32(f.Fd())}
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(r.fd), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, rules.Fd(), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0)
 	runtime.KeepAlive(f)
-	if errors.Is(errno, unix.EBADFD) { // a file without a name, of a pipe or memory, is no matter of Landlock's
-		return nil
-	}
-	if errno != 0 {
+	if errno != 0 && errno != unix.EBADFD { // a pipe, or a file of memory only: Landlock lets it be
 		return errno
 	}
 	return nil

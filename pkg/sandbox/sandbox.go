@@ -19,68 +19,95 @@
 package sandbox
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/config"
 )
 
-// Mode is the site's choice.
-type Mode string
-
-// The modes.
-const (
-	Auto     Mode = "auto"     // what the kernel offers
-	Required Mode = "required" // a kernel without Landlock is an error
-	Off      Mode = "off"
-)
-
-// Sandbox says what a process keeps. The zero value keeps no file, no network, and
-// what the kernel offers is used.
+// Sandbox says what a process keeps. The zero value keeps no file and no network.
 type Sandbox struct {
-	Mode  Mode
+	// Site has the site's choice.
+	Site  config.Sandbox
 	Rules []Rule
 	// Network keeps sockets of the internet, to connect to others.
 	Network bool
 	// Sealed takes the right to execute programs. Without it a program needs a rule.
 	Sealed bool
-	// Signals keeps the right to send signals to processes outside.
-	Signals bool
+}
+
+// Of returns a sandbox with these rules and the site's.
+func Of(site config.Sandbox, rules ...[]Rule) Sandbox {
+	return Sandbox{Site: site, Rules: slices.Concat(slices.Concat(rules...), Run(site.Read...), Change(site.Write...))}
 }
 
 // Enter applies the sandbox to all threads of this process, which must be one
 // without cgo (syscall.AllThreadsSyscall). It also sets no_new_privs.
+//
+// Signals to processes outside stay allowed. Each thread gets a domain of Landlock's
+// of its own, and could not send any to a child of another thread.
 func (s Sandbox) Enter() error {
-	return s.enter(inAllThreads)
-}
-
-// enter applies the sandbox. each makes a system call in every thread that gets it.
-func (s Sandbox) enter(each func(trap, a1, a2, a3 uintptr) error) error {
-	if s.Mode == Off {
+	if s.Site.Mode == config.SandboxOff {
 		return nil
 	}
-	rules, err := s.ruleset()
+	rules, err := s.ruleset(unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
 	if err != nil {
 		return err
 	}
-	defer rules.close()
-	if err := each(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+	defer rules.Close()
+	if err := inAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return fmt.Errorf("enter a sandbox: set no_new_privs: %w", err)
 	}
-	if rules.fd >= 0 {
-		if err := each(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(rules.fd), 0, 0); err != nil {
+	if rules != nil {
+		if err := inAllThreads(unix.SYS_LANDLOCK_RESTRICT_SELF, rules.Fd(), 0, 0); err != nil {
 			return fmt.Errorf("enter a sandbox: restrict files: %w", err)
 		}
 	}
-	err = install(s.filter())
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) { // a kernel without seccomp filters
-		err = nil
+	if hasFilters() {
+		err = install(s.filter())
 	}
 	if err != nil {
 		return fmt.Errorf("enter a sandbox: filter system calls: %w", err)
 	}
 	return nil
+}
+
+// Around returns the command that runs c in the sandbox, from its first instruction on:
+// the launcher (cmd/brolga-launch) enters it and executes c. The caller calls done when
+// the program has started.
+func (s Sandbox) Around(launcher string, c command.Cmd) (around command.Cmd, done func(), err error) {
+	if s.Site.Mode == config.SandboxOff {
+		return c, func() {}, nil
+	}
+	rules, err := s.ruleset(unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL)
+	if err != nil {
+		return c, func() {}, err
+	}
+	descriptor, filter := "-1", "-"
+	around = c
+	if rules != nil {
+		descriptor = strconv.Itoa(3 + len(c.Files))
+		around.Files = append(slices.Clone(c.Files), rules)
+	}
+	if hasFilters() {
+		filter = text(s.filter())
+	}
+	around.Path, around.Name, around.Title = launcher, "", cmp.Or(c.Title, filepath.Base(c.Path))
+	around.Args = append([]string{"confine", descriptor, filter, c.Path, cmp.Or(c.Name, c.Path)}, c.Args...)
+	return around, func() { rules.Close() }, nil
+}
+
+// hasFilters reports whether the kernel has filters of system calls. A process that is
+// in strict mode does not get here.
+func hasFilters() bool {
+	return unix.Prctl(unix.PR_GET_SECCOMP, 0, 0, 0, 0) != unix.EINVAL
 }
 
 // inAllThreads makes a system call in every thread. The kernel keeps no_new_privs and

@@ -8,10 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/config"
 )
 
 // build builds the program that tries things. The sandbox needs one without cgo.
@@ -27,9 +31,9 @@ func build(t *testing.T) string {
 }
 
 type wanted struct {
-	Mode                     Mode
+	Mode                     string
 	Read, Run, Write, Change []string
-	Network, Sealed, Signals bool
+	Network, Sealed          bool
 }
 
 // probe returns what a process in a sandbox can do.
@@ -129,12 +133,11 @@ func TestEnterKeepsWhatIsAskedFor(t *testing.T) {
 		{"network for local sockets", "socket unix", "done", wanted{Network: true}},
 		{"network of another kind", "socket packet", "EAFNOSUPPORT", wanted{Network: true}},
 		{"network for a server", "listen", "EACCES", wanted{Network: true}},
-		{"no signals", "signal", "EPERM", wanted{}},
-		{"signals", "signal", "done", wanted{Signals: true}},
+		{"signals", "signal", "done", wanted{}},
 		{"programs", "run /bin/true", "done", wanted{Run: []string{"/"}, Write: []string{"/dev/null"}}},
 		{"sealed", "run /bin/true", "EPERM", wanted{Run: []string{"/"}, Write: []string{"/dev/null"}, Sealed: true}},
-		{"off", "read /etc/passwd", "done", wanted{Mode: Off}},
-		{"off for system calls", "keyctl", "ENOTSUP", wanted{Mode: Off}},
+		{"off", "read /etc/passwd", "done", wanted{Mode: config.SandboxOff}},
+		{"off for system calls", "keyctl", "ENOTSUP", wanted{Mode: config.SandboxOff}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := probe(t, program, tt.with, tt.attempt); got != tt.attempt+": "+tt.want {
@@ -150,7 +153,7 @@ func TestHandles(t *testing.T) {
 	for version, bits := range map[int]struct{ fs, net, scoped int }{
 		1: {13, 0, 0}, 2: {14, 0, 0}, 3: {15, 0, 0}, 4: {15, 2, 0}, 5: {16, 2, 0}, 6: {16, 2, 2}, 7: {16, 2, 2}, 99: {16, 2, 2},
 	} {
-		got := Sandbox{}.handles(version)
+		got := Sandbox{}.handles(version, 3)
 		if got.Handled_access_fs != 1<<bits.fs-1 || got.Handled_access_net != 1<<bits.net-1 || got.Scoped != 1<<bits.scoped-1 {
 			t.Errorf("version %d: %+v; want %d, %d and %d bits", version, got, bits.fs, bits.net, bits.scoped)
 		}
@@ -158,10 +161,35 @@ func TestHandles(t *testing.T) {
 }
 
 func TestRequired(t *testing.T) {
-	rules, err := Sandbox{Mode: Required}.ruleset()
-	rules.close()
+	rules, err := Sandbox{Site: config.Sandbox{Mode: config.SandboxRequired}}.ruleset(0)
+	rules.Close()
 	if (err == nil) != (Version() > 0) {
 		t.Errorf("with version %d of Landlock: %v", Version(), err)
+	}
+}
+
+// TestAround checks what the launcher is told; integration/security-sandbox.bats checks
+// what it does.
+func TestAround(t *testing.T) {
+	c := command.Cmd{Path: "/usr/bin/p", Args: []string{"a"}, Files: []*os.File{os.Stdin}}
+	got, done, err := Sandbox{}.Around("/l", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	rules := "4"
+	if Version() == 0 {
+		rules = "-1"
+	}
+	want := []string{"confine", rules, got.Args[2], "/usr/bin/p", "/usr/bin/p", "a"}
+	if got.Path != "/l" || got.Title != "p" || !slices.Equal(got.Args, want) || !strings.HasPrefix(got.Args[2], "0:2000000004000000") {
+		t.Errorf("Around = %+v; want /l %q", got, want)
+	}
+	if len(c.Files) != 1 {
+		t.Error("the command itself has changed")
+	}
+	if got, _, _ := (Sandbox{Site: config.Sandbox{Mode: config.SandboxOff}}).Around("/l", c); got.Path != c.Path {
+		t.Errorf("without a sandbox %s is run", got.Path)
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/sandbox"
 )
 
 // mountFuse lets squashfuse, as the user, serve the image at path.
@@ -48,22 +50,15 @@ func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) error {
 		return err
 	}
 	defer said.Close()
-	err = mountns.Do(nil, func() error {
-		return r.params.Servers.start(func() (int, error) {
-			return command.Start(command.Cmd{
-				Path:     squashfuse,
-				Args:     []string{"-f", "/proc/self/fd/3", "/dev/fd/4"},
-				Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
-				Files:    []*os.File{image, connection},
-				Stderr:   said,
-				Join:     r.params.Join,
-			})
-		})
-	})
-	if errors.Is(err, os.ErrNotExist) {
-		return fault.WithHint(fmt.Errorf("%s is not installed", squashfuse),
-			"an administrator installs squashfuse, or changes user_squashfs in the site configuration")
+	server, done, err := r.fuseServer(image, connection, squashfuse)
+	if err != nil {
+		return err
 	}
+	defer done()
+	server.Stderr = said
+	err = mountns.Do(nil, func() error {
+		return r.params.Servers.start(func() (int, error) { return command.Start(server) })
+	})
 	if err != nil {
 		return err
 	}
@@ -76,6 +71,27 @@ func (r *Rootfs) mountFuse(image *os.File, squashfuse, path string) error {
 		return fmt.Errorf("squashfuse: %w", lastMessage(said, err))
 	}
 	return nil
+}
+
+// fuseServer returns the command that serves an image, in a sandbox: it reads an image
+// that anyone may have made, and has the user's rights to everything else. It keeps the
+// image and the connection.
+func (r *Rootfs) fuseServer(image, connection *os.File, squashfuse string) (command.Cmd, func(), error) {
+	if _, err := os.Stat(squashfuse); errors.Is(err, os.ErrNotExist) {
+		return command.Cmd{}, nil, fault.WithHint(fmt.Errorf("%s is not installed", squashfuse),
+			"an administrator installs squashfuse, or changes user_squashfs in the site configuration")
+	}
+	box := sandbox.Of(r.params.Sandbox, sandbox.Programs(squashfuse), []sandbox.Rule{
+		sandbox.ReadOpen(image),     // it opens it again
+		sandbox.Device("/dev/fuse"), // which it may open for each of its threads
+	})
+	return box.Around(config.LauncherPath(), command.Cmd{
+		Path:     squashfuse,
+		Args:     []string{"-f", "/proc/self/fd/3", "/dev/fd/4"},
+		Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
+		Files:    []*os.File{image, connection},
+		Join:     r.params.Join,
+	})
 }
 
 // messages returns a file of limited size for what a program says that outlives

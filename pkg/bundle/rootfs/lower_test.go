@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
@@ -62,6 +63,10 @@ func readable(t *testing.T, image *os.File) *os.File {
 	return f
 }
 
+// noSandbox starts programs without the launcher, which need not be installed.
+// integration/security-sandbox.bats has it.
+var noSandbox = config.Sandbox{Mode: config.SandboxOff}
+
 func TestFuse(t *testing.T) {
 	needRoot(t)
 	if _, err := os.Stat(squashfuse); err != nil {
@@ -70,7 +75,7 @@ func TestFuse(t *testing.T) {
 	image := readable(t, makeImage(t, imageTree))
 	var server int
 	servers := &Servers{}
-	err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: squashfuse, Servers: servers}, func(r *Rootfs) error {
+	err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: squashfuse, Sandbox: noSandbox, Servers: servers}, func(r *Rootfs) error {
 		server = servers.pids[0]
 		return errors.Join(
 			expectContent(filepath.Join(r.Path, "file"), "file"),
@@ -176,7 +181,7 @@ func TestFuseFailures(t *testing.T) {
 		{"no program", "/no/such", "/no/such is not installed", "user_squashfs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: tt.program}, func(*Rootfs) error { return nil })
+			err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: tt.program, Sandbox: noSandbox}, func(*Rootfs) error { return nil })
 			if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(fault.Hint(err), tt.hint) {
 				t.Errorf("Build = %v (hint %q); want an error with %q (hint with %q)", err, fault.Hint(err), tt.err, tt.hint)
 			}

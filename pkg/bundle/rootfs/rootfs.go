@@ -41,6 +41,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
@@ -58,6 +59,8 @@ type Params struct {
 	Image      *os.File
 	Way        source.Way
 	Squashfuse string
+	// Sandbox has the site's settings for that program.
+	Sandbox config.Sandbox
 	// Servers gets the processes that serve squashfs files. Join, if set, makes each a
 	// part of the step before it does anything.
 	Servers *Servers

@@ -10,6 +10,7 @@ import (
 	"path"
 	"sync"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
@@ -25,6 +26,17 @@ type place struct {
 	once sync.Once
 	reg  *registry
 	err  error
+
+	loginOnce sync.Once
+	auth      authn.Authenticator
+	authErr   error
+}
+
+// login finds, on first use, what to log in with. With a [*credential.HelperError] that
+// is nothing.
+func (pl *place) login(ctx context.Context, o Options) (authn.Authenticator, error) {
+	pl.loginOnce.Do(func() { pl.auth, pl.authErr = o.credential(ctx, pl) })
+	return pl.auth, pl.authErr
 }
 
 // placesOf returns where to look for an image, in this order.

@@ -46,6 +46,11 @@ type Options struct {
 	Platform layout.Platform
 	// Credentials finds what to log in with, as Ref.User; nil is nothing.
 	Credentials *credential.Finder
+	// Confine, if set, takes from this process what a pull does not need. It is called
+	// when the cache does not do, all credentials are found and nothing has been read
+	// from a registry: credential helpers are the user's programs, and need the user's
+	// rights.
+	Confine func() error
 	// Registries has what the site says of registries.
 	Registries config.Registries
 	// Policy says which images may be pulled; the zero Policy allows all.
@@ -112,7 +117,21 @@ func pull(ctx context.Context, o Options) (Result, error) {
 			return res, errors.Join(p.record(ctx, res), p.accept(ctx))
 		}
 	}
+	if err := p.confine(ctx); err != nil {
+		return Result{}, err
+	}
 	return p.fetch(ctx)
+}
+
+// confine finds the credentials for all places, as long as that is possible.
+func (p *puller) confine(ctx context.Context) error {
+	if p.o.Confine == nil {
+		return nil
+	}
+	for _, pl := range p.places {
+		pl.login(ctx, p.o)
+	}
+	return p.o.Confine()
 }
 
 func leaseName(r ref.Ref) string {

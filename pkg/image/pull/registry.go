@@ -38,7 +38,7 @@ func connect(ctx context.Context, o Options, pl *place) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	auth, err := o.credential(ctx, pl)
+	auth, err := pl.login(ctx, o)
 	var helper *credential.HelperError
 	if err != nil && !errors.As(err, &helper) {
 		return nil, err
@@ -68,8 +68,7 @@ func nameOptions(site config.Registry) []name.Option {
 	return nil
 }
 
-// credential returns what to log in to a place with. With a [*credential.HelperError]
-// that is nothing.
+// credential finds what to log in to a place with.
 func (o Options) credential(ctx context.Context, pl *place) (authn.Authenticator, error) {
 	if o.Credentials == nil {
 		return authn.Anonymous, nil

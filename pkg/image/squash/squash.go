@@ -62,9 +62,11 @@ const maxJobs = 8
 // maxWindow of memory.
 const maxParallel = 2
 
-// Convert writes the image to a new file, out, with the program tar2sqfs, and
-// returns the content of the files that every container start reads. After an
-// error there is no file. The error names the layer that is to blame, if one is.
+// Convert writes the image to the file out with the program tar2sqfs, and returns the
+// content of the files that every container start reads. A file that is there is
+// overwritten, because a sandbox may allow that and no new file. After an error there
+// is none, where the process may remove it. The error names the layer that is to
+// blame, if one is.
 //
 // Memory of tar2sqfs and the size of out are limited by the resource limits of this
 // process, which are the caller's to set.
@@ -77,7 +79,7 @@ func Convert(ctx context.Context, in Input, out, tar2sqfs string, limits config.
 	defer cancel()
 	layers := in.layers(conf)
 	w := newWriter(out, tar2sqfs, conf.time())
-	w.oneOwner = in.OneOwner
+	w.oneOwner, w.overwrites = in.OneOwner, true
 	var t *tree
 	err = w.run(ctx, func(ctx context.Context) (err error) {
 		if t, err = w.readOnce(ctx, layers, limits); err != nil {

@@ -20,58 +20,40 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
-// Unpack turns an image that is a squashfs into one with a layer, for [Convert],
-// with the program sqfs2tar. The caller closes the layers of the result. Scratch
-// is the beginning of names for files that are on the disk meanwhile.
-//
-// The squashfs is copied first, and checked against its digest: it belongs to a
-// user who may change it, and what is published must be what the digest says.
-func Unpack(ctx context.Context, in Input, scratch, sqfs2tar string, limits config.Convert) (Input, error) {
-	ctx, cancel := inTime(ctx, limits)
-	defer cancel()
-	own, err := copyChecked(ctx, in, scratch)
-	if err != nil {
-		return Input{}, err
-	}
-	defer own.Close()
-	layer, err := nameless(scratch)
-	if err != nil {
-		return Input{}, err
-	}
-	out, err := unpackTo(ctx, own, layer, sqfs2tar, limits)
-	if err != nil {
-		layer.Close()
-		return Input{}, err
-	}
-	return out, nil
-}
-
-// nameless returns a new file that is gone when it is closed.
-func nameless(scratch string) (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Dir(scratch), filepath.Base(scratch)+"-")
+// Scratch returns a new file, for [Unpack], beside a path. It has no name, and is gone
+// when it is closed.
+func Scratch(beside string) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(beside), filepath.Base(beside)+"-")
 	if err != nil {
 		return nil, err
 	}
 	return f, os.Remove(f.Name())
 }
 
-func copyChecked(ctx context.Context, in Input, scratch string) (*os.File, error) {
-	l := &layer{desc: in.Manifest.Layers[0], file: in.Layers[0]}
-	f, err := nameless(scratch)
-	if err != nil {
-		return nil, err
+// Unpack turns an image that is a squashfs into one with a layer, for [Convert],
+// with the program sqfs2tar. It fills two files of [Scratch]: the copy and the layer,
+// which the result refers to.
+//
+// The squashfs is copied first, and checked against its digest: it belongs to a
+// user who may change it, and what is published must be what the digest says.
+func Unpack(ctx context.Context, in Input, copied, unpacked *os.File, sqfs2tar string, limits config.Convert) (Input, error) {
+	ctx, cancel := inTime(ctx, limits)
+	defer cancel()
+	if err := copyChecked(ctx, in, copied); err != nil {
+		return Input{}, err
 	}
+	return unpackTo(ctx, copied, unpacked, sqfs2tar, limits)
+}
+
+func copyChecked(ctx context.Context, in Input, to *os.File) error {
+	l := &layer{desc: in.Manifest.Layers[0], file: in.Layers[0]}
 	sum := sha256.New()
-	size, err := io.Copy(f, &rawReader{ctx: ctx, r: io.NewSectionReader(l.file, 0, l.desc.Size+1), sum: sum})
+	size, err := io.Copy(to, &rawReader{ctx: ctx, r: io.NewSectionReader(l.file, 0, l.desc.Size+1), sum: sum})
 	if err == nil && (digestOf(sum) != l.desc.Digest || size != l.desc.Size) {
 		err = fault.WithHint(fmt.Errorf("the squashfs is corrupt: its content has digest %s", digestOf(sum)),
 			`the image cache is damaged: remove the image with "brolga rmi" and try again`)
 	}
-	if err != nil {
-		f.Close()
-		return nil, explainStore(err, filepath.Dir(scratch))
-	}
-	return f, nil
+	return explainStore(err, filepath.Dir(to.Name()))
 }
 
 // unpackTo writes what is in a squashfs to a file, as a compressed layer.

@@ -63,14 +63,28 @@ func squashfsOf(t *testing.T) Input {
 	}
 }
 
+// unpack calls Unpack with files in a directory.
+func unpack(t *testing.T, in Input, dir string, limits config.Convert) (Input, error) {
+	t.Helper()
+	var files [2]*os.File
+	for i := range files {
+		f, err := Scratch(filepath.Join(dir, ".tmp-x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		files[i] = f
+	}
+	return Unpack(t.Context(), in, files[0], files[1], sqfs2tar, limits)
+}
+
 func TestUnpack(t *testing.T) {
 	in := squashfsOf(t)
 	dir := t.TempDir()
-	out, err := Unpack(t.Context(), in, filepath.Join(dir, ".tmp-x"), sqfs2tar, limits)
+	out, err := unpack(t, in, dir, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Layers[0].Close()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}
@@ -125,7 +139,7 @@ func TestUnpackRefuses(t *testing.T) {
 				limits.Unpacked = tt.size
 			}
 			dir := t.TempDir()
-			_, err := Unpack(t.Context(), in, filepath.Join(dir, ".tmp-x"), sqfs2tar, limits)
+			_, err := unpack(t, in, dir, limits)
 			if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(fault.Hint(err), tt.hint) {
 				t.Errorf("Unpack = %v (hint %q); want an error with %q (hint with %q)", err, fault.Hint(err), tt.err, tt.hint)
 			}

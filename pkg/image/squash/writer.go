@@ -30,9 +30,11 @@ type writer struct {
 	out      string
 	created  int64 // seconds
 	oneOwner bool
-	keep     Kept
-	files    []*os.File        // that tar2sqfs gets, from descriptor 3 on
-	explain  func(error) error // says what a failure of tar2sqfs means
+	// overwrites says that there may be a file.
+	overwrites bool
+	keep       Kept
+	files      []*os.File        // that tar2sqfs gets, from descriptor 3 on
+	explain    func(error) error // says what a failure of tar2sqfs means
 
 	tar *tar.Writer // into tar2sqfs
 	buf []byte
@@ -86,11 +88,8 @@ func (w *writer) pipe(ctx context.Context, feed func(context.Context) error) err
 		fed <- errors.Join(err, pipe.Close())
 	}()
 	err = command.Run(ctx, command.Cmd{
-		Path: w.tar2sqfs,
-		Args: []string{
-			"--compressor", "zstd", "--comp-extra", "level=" + zstdLevel, "--block-size", blockSize,
-			"--num-jobs", strconv.Itoa(min(runtime.GOMAXPROCS(0), maxJobs)), "--no-skip", "--quiet", w.out,
-		},
+		Path:  w.tar2sqfs,
+		Args:  append(w.options(), w.out),
 		Env:   []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(w.created, 10)},
 		Stdin: in,
 		Files: w.files,
@@ -101,6 +100,18 @@ func (w *writer) pipe(ctx context.Context, feed func(context.Context) error) err
 		return feedErr
 	}
 	return w.explain(err)
+}
+
+// options are those of tar2sqfs.
+func (w *writer) options() []string {
+	options := []string{
+		"--compressor", "zstd", "--comp-extra", "level=" + zstdLevel, "--block-size", blockSize,
+		"--num-jobs", strconv.Itoa(min(runtime.GOMAXPROCS(0), maxJobs)), "--no-skip", "--quiet",
+	}
+	if w.overwrites {
+		options = append(options, "--force")
+	}
+	return options
 }
 
 // explain turns a failure of tar2sqfs into what the reader needs to know. It does

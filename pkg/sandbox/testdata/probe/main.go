@@ -19,14 +19,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/sandbox"
 )
 
 // wanted is what the test asks for.
 type wanted struct {
-	Mode                     sandbox.Mode
+	Mode                     string
 	Read, Run, Write, Change []string
-	Network, Sealed, Signals bool
+	Network, Sealed          bool
 }
 
 func main() {
@@ -34,7 +35,7 @@ func main() {
 	if err := json.Unmarshal([]byte(os.Args[1]), &w); err != nil {
 		panic(err)
 	}
-	s := sandbox.Sandbox{Mode: w.Mode, Network: w.Network, Sealed: w.Sealed, Signals: w.Signals}
+	s := sandbox.Sandbox{Site: config.Sandbox{Mode: w.Mode}, Network: w.Network, Sealed: w.Sealed}
 	s.Rules = append(s.Rules, sandbox.Read(w.Read...)...)
 	s.Rules = append(s.Rules, sandbox.Run(w.Run...)...)
 	s.Rules = append(s.Rules, sandbox.Write(w.Write...)...)

@@ -25,7 +25,7 @@ const module = "github.com/brolga-hpc/brolga"
 var layers = [][]string{
 	{"fault"},
 	{"wire", "trust", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "ssh/realm", "ssh/dial", "ssh/server"},
-	{"policy", "hook/memory"},
+	{"policy", "hook/memory", "audit"},
 	{"config"},
 	{"option", "slurm", "seccomp", "sandbox", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "device", "barrier", "image/layout", "image/source", "ssh/setup"},

@@ -92,7 +92,7 @@ type fetchOptions struct {
 	confine   func() error // see [pull.Options]; nil where the process goes on
 }
 
-// bootID tells whether the holder of a lease is alive (package lease).
+// bootID reports whether the holder of a lease is alive (package lease).
 const bootID = "/proc/sys/kernel/random/boot_id"
 
 // pullSandbox is what a pull keeps while it reads what a registry sends, or an archive:

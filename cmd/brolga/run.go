@@ -52,6 +52,7 @@ type runner struct {
 	conf     config.Config
 	confPath string
 	call     job.Call
+	asked    option.Set
 	request  request.Request
 	command  []string // as far as it is given
 	// entrypoint tells whether it was said if the image's is to be run.
@@ -120,6 +121,7 @@ func (l *runner) resolve(v verb) error {
 	if err != nil {
 		return err
 	}
+	l.asked = set
 	l.entrypoint = set.Has(option.Entrypoint)
 	if l.request, err = request.Resolve(l.conf, set, l.call.Step); errors.Is(err, request.ErrNoImage) {
 		return v.misused(fmt.Errorf("want %s", v.args))
@@ -190,7 +192,7 @@ func (l *runner) takeCommand(img image.Image) error {
 func (l *runner) launch(img image.Image) error {
 	r := &l.request
 	message, err := local.Write(local.Message{
-		Job:      job.Job{Config: l.conf, ConfigPath: l.confPath, Request: *r, Account: l.call.Account, Groups: l.call.Groups, Env: l.call.Step.Env},
+		Job:      job.Job{Asked: l.asked, Config: l.conf, ConfigPath: l.confPath, Request: *r, Account: l.call.Account, Groups: l.call.Groups, Env: l.call.Step.Env},
 		Way:      img.Way,
 		Meta:     img.Meta,
 		Terminal: terminal(),

@@ -53,6 +53,9 @@ func (c Config) Check() error {
 func checkPaths(c Config) error {
 	type setting struct{ key, path string }
 	paths := []setting{{"run_dir", c.RunDir}, {"client", c.Client}, {"tar2sqfs", c.Tar2sqfs}, {"squashfuse", c.Squashfuse}, {"sqfs2tar", c.Sqfs2tar}}
+	if c.AuditLog != "" {
+		paths = append(paths, setting{"audit_log", c.AuditLog})
+	}
 	if c.StoreCopyTo != "" {
 		paths = append(paths, setting{"store_copy_to", c.StoreCopyTo})
 	}

@@ -89,6 +89,9 @@ type Config struct {
 	// Sqfs2tar is the program of squashfs-tools-ng that unpacks such a file with
 	// SquashfsConvert.
 	Sqfs2tar string `toml:"sqfs2tar"`
+	// AuditLog is the socket of a syslog that gets a line for each step and node. Empty
+	// is none.
+	AuditLog string `toml:"audit_log"`
 	// PullTimeout limits one pull, and so the time that tasks wait for it.
 	PullTimeout Duration `toml:"pull_timeout"`
 	// Registries has what the site says of single registries.

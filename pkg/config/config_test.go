@@ -193,6 +193,7 @@ func TestCheck(t *testing.T) {
 		{"relative squashfuse", func(c *Config) { c.Squashfuse = "squashfuse" }, `squashfuse = "squashfuse": want an absolute path without . and ..`},
 		{"sandbox mode", func(c *Config) { c.Sandbox.Mode = "on" }, `sandbox.mode = "on": want auto, required or off`},
 		{"sandbox path", func(c *Config) { c.Sandbox.Read = []string{"opt"} }, `sandbox.read: "opt": want an absolute path without . and ..`},
+		{"relative audit_log", func(c *Config) { c.AuditLog = "log" }, `audit_log = "log": want an absolute path without . and ..`},
 		{"workdir", func(c *Config) { c.Container.Workdir = "/work" }, `container.workdir = "/work": want job or image`},
 		{"tmpfs_size zero", func(c *Config) { c.Container.TmpfsSize = "0" }, `container.tmpfs_size = "0": want a size such as 2g or 25%`},
 		{"tmpfs_size of two units", func(c *Config) { c.Container.TmpfsSize = "1gg" }, `container.tmpfs_size = "1gg": want a size such as 2g or 25%`},

@@ -89,6 +89,7 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 		*company, err = e.accompany(b, plan, first.PID)
 	}
 	told, err := e.gates.pass(err)
+	e.tellAudit(err)
 	if err != nil {
 		return nil, err
 	}

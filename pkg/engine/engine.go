@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/brolga-hpc/brolga/pkg/audit"
 	"github.com/brolga-hpc/brolga/pkg/bundle"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
@@ -60,6 +61,9 @@ type Engine struct {
 	Stepd int
 	Tell  func(path string) error
 
+	log   *audit.Log  // nil where there is none
+	audit audit.Event // what is known of the container
+
 	left bool          // Tell was called
 	told []wire.Record // what the tasks tell the user
 	// filter is what the site's seccomp profile says; nil where there is none.
@@ -77,6 +81,7 @@ type Engine struct {
 // task in, and returns when none can come any more. What goes wrong is told to
 // the tasks; the error returned is for the log.
 func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
+	e.openAudit()
 	e.gates = e.begin()
 	e.first = sync.OnceValues(tasks.Next)
 	if e.Job.Request.NeedsTask() {
@@ -189,6 +194,7 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		return nil, err
 	}
 	defer img.Close()
+	e.audit.Digest, e.audit.Way = img.Meta.Digest, string(img.Way)
 	laps.add("image")
 	kept, err := keep(img)
 	if err != nil {

@@ -62,6 +62,8 @@ func (g gates) pass(failure error) ([]wire.Record, error) {
 // Refuse tells the other nodes of a step why it cannot start here, and returns what
 // to tell the tasks.
 func (e *Engine) Refuse(reason error) error {
+	e.openAudit()
+	e.tellAudit(reason)
 	_, err := e.begin().pass(reason)
 	return err
 }

@@ -112,9 +112,12 @@ func (c Call) LoadConfig(read func(string) ([]byte, error)) (cfg config.Config, 
 	})
 }
 
+// options returns what the user asked for, in all ways there are.
+func (c Call) options() (option.Set, error) { return option.Collect(c.Given, c.Step.Getenv) }
+
 // Resolve decides what the step needs.
 func (c Call) Resolve(cfg config.Config) (request.Request, error) {
-	set, err := option.Collect(c.Given, c.Step.Getenv)
+	set, err := c.options()
 	if err != nil {
 		return request.Request{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 	"github.com/brolga-hpc/brolga/pkg/trust"
@@ -31,6 +32,8 @@ type Job struct {
 	Node string
 	// Env is the step's environment.
 	Env []string
+	// Asked are the options that the user gave.
+	Asked option.Set
 }
 
 // ErrNoCall means that the shim did not say what to do: it has found a mistake
@@ -56,7 +59,14 @@ func Read(r io.Reader) (Job, error) {
 	if err != nil {
 		return Job{Request: request.Gated(c.Step)}, err
 	}
-	req, err := c.Resolve(cfg)
+	j := Job{Config: cfg, ConfigPath: path, Account: c.Account, Groups: c.Groups, Node: c.Step.Node, Env: c.Step.Env}
+	j.Account.Shell = "/bin/sh" // the one that images have
+	j.Asked, err = c.options()
+	j.Request = request.Gated(c.Step)
+	if err != nil {
+		return j, err
+	}
+	req, err := request.Resolve(cfg, j.Asked, c.Step)
 	if err == nil && c.Account.Name == "" {
 		err = fault.WithHint(fmt.Errorf("find user %d on this node: %s", req.UID, c.accountError),
 			"the administrator must give the node the same accounts as the cluster")
@@ -64,9 +74,6 @@ func Read(r io.Reader) (Job, error) {
 	if err == nil && req.SharesSecret() && req.Secret.IsZero() { // there is no other node
 		req.Secret, err = slurm.NewSecret()
 	}
-	if err != nil {
-		return Job{Request: req}, err
-	}
-	c.Account.Shell = "/bin/sh" // the one that images have
-	return Job{Config: cfg, Request: req, ConfigPath: path, Account: c.Account, Groups: c.Groups, Node: c.Step.Node, Env: c.Step.Env}, nil
+	j.Request = req
+	return j, err
 }

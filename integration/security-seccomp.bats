@@ -105,3 +105,86 @@ no_links='{"names": ["symlink", "symlinkat"], "action": "SCMP_ACT_ERRNO", "errno
 	run_ok crun "${in_image[@]}" --container-verbose true
 	expect_match 'unknown to libseccomp and ignored: nothing_such'
 }
+
+# The host's programs in an image of the same release, under the profile we recommend.
+recommended() {
+	cp "$repo/slurm-config/seccomp.json" "$profile"
+	chmod 0644 "$profile"
+	site_config "[container]
+seccomp = \"$profile\""
+	with_programs=("${in_image[@]}" --container-mounts=/usr:/usr)
+}
+
+@test "seccomp: the recommended profile lets shells, Python, OpenMP's and MPI's calls, SSH and apt work" {
+	recommended
+	run_ok crun "${with_programs[@]}" bash -c 'seq 1000 | (sort -R | xargs -P 4 -n 10 echo) | tr " " "\n" | sort -n | tail -n 1; timeout 5 sleep 0.1 && nice -n 1 taskset -c 0 echo placed'
+	expect_line 1000
+	expect_line placed
+	cat >"$user_home/program.py" <<-'PROGRAM'
+		import ctypes, multiprocessing, os, socket, subprocess, tempfile, threading
+		def square(n):
+		    return n * n
+		if __name__ == "__main__":
+		    print("squares", multiprocessing.Pool(2).map(square, range(4)))
+		    server = socket.create_server(("127.0.0.1", 0))
+		    threading.Thread(target=lambda: server.accept()[0].sendall(b"hello")).start()
+		    print("socket", socket.create_connection(server.getsockname()).recv(5).decode())
+		    print("process", subprocess.check_output(["uname", "-s"], text=True).strip())
+		    libc = ctypes.CDLL(None, use_errno=True)
+		    print("memory policy", libc.syscall(239, 0, 0, 0, 0, 0))
+		    word = ctypes.create_string_buffer(b"cross", 8)
+		    child = os.fork()
+		    if child == 0:
+		        libc.pause()
+		    # As MPI does for large messages within a node.
+		    got = ctypes.create_string_buffer(8)
+		    class iovec(ctypes.Structure):
+		        _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+		    local, remote = iovec(ctypes.addressof(got), 5), iovec(ctypes.addressof(word), 5)
+		    libc.process_vm_readv(child, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+		    os.kill(child, 9)
+		    print("memory", got.value.decode())
+	PROGRAM
+	run_ok crun "${with_programs[@]}" python3 program.py
+	expect_line 'squares [0, 1, 4, 9]'
+	expect_line 'socket hello'
+	expect_line 'process Linux'
+	expect_line 'memory policy 0'
+	expect_line 'memory cross'
+	mpicc -o "$user_home/mpi_library" "$repo/integration/mpi_library.c"
+	run_ok crun --mpi=pmi2 -n2 "${with_programs[@]}" ./mpi_library
+	expect_match 'rank [01] of 2 sum 1: '
+	run_ok crun "${in_image[@]}" --container-ssh ssh localhost echo through
+	expect_line through
+	mkdir -p "$BATS_TEST_TMPDIR/deb/DEBIAN" "$BATS_TEST_TMPDIR/deb/opt"
+	printf 'Package: %s\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: test\n' small >"$BATS_TEST_TMPDIR/deb/DEBIAN/control"
+	echo installed >"$BATS_TEST_TMPDIR/deb/opt/small"
+	dpkg-deb --build --root-owner-group "$BATS_TEST_TMPDIR/deb" "$user_home/small.deb" >/dev/null
+	run_ok crun "${with_programs[@]}" --container-remap-root bash -c 'apt-get -o APT::Sandbox::User=root install -y ./small.deb >&2 && cat /opt/small'
+	expect_line installed
+	rm "$user_home"/{program.py,mpi_library,small.deb}
+}
+
+@test "seccomp: the recommended profile refuses namespaces, mounts, BPF, keys, io_uring and performance events" {
+	recommended
+	cat >"$user_home/refused.py" <<-'PROGRAM'
+		import ctypes, errno
+		libc = ctypes.CDLL(None, use_errno=True)
+		buffer = ctypes.create_string_buffer(4096)
+		for name, *arguments in [("unshare", 272, 0x10000000), ("mount", 165, 0, 0, 0, 0, 0), ("bpf", 321, 99, 0, 0), ("keyctl", 250, 0, -3, 1),
+		        ("io_uring", 425, 1, buffer), ("perf", 298, buffer, 0, -1, -1, 0), ("userfaultfd", 323, 1)]:
+		    ctypes.set_errno(0)
+		    libc.syscall(*arguments)
+		    print(name, errno.errorcode.get(ctypes.get_errno(), "done"))
+	PROGRAM
+	run_ok crun "${with_programs[@]}" python3 refused.py
+	for name in unshare mount bpf keyctl io_uring perf userfaultfd; do
+		expect_line "$name EPERM"
+	done
+	restore_site_config
+	run_ok crun "${with_programs[@]}" python3 refused.py
+	for name in bpf keyctl io_uring; do # which others may do
+		refute_match "^$name EPERM"
+	done
+	rm "$user_home/refused.py"
+}

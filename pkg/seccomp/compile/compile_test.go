@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -154,6 +155,35 @@ func TestDockersProfile(t *testing.T) {
 		[3]uintptr{unix.SYS_GETPRIORITY}, [3]uintptr{unix.SYS_MOUNT}, [3]uintptr{unix.SYS_CLONE3}, [3]uintptr{newest}, [3]uintptr{unix.SYS_PERSONALITY, 0xffffffff})
 	if want := fmt.Sprintf("0 %d %d %d 0", unix.EPERM, unix.ENOSYS, unix.ENOSYS); got != want || signal != 0 {
 		t.Errorf("errors %q, %v; want %q", got, signal, want)
+	}
+}
+
+// TestExample checks that the profile we recommend is Docker's of the module's version, and
+// one rule. "go list -m -f {{.Dir}} github.com/moby/profiles/seccomp" has the file.
+func TestExample(t *testing.T) {
+	text, err := os.ReadFile("../../../slurm-config/seccomp.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example profiles.Seccomp
+	if err := json.Unmarshal(text, &example); err != nil {
+		t.Fatal(err)
+	}
+	last := len(example.Syscalls) - 1
+	ours := example.Syscalls[last]
+	example.Syscalls = example.Syscalls[:last]
+	got, err1 := json.Marshal(example)
+	want, err2 := json.Marshal(profiles.DefaultProfile())
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) || !strings.HasPrefix(ours.Comment, "Brolga: ") {
+		t.Error("the example is not Docker's profile with a rule of ours at its end")
+	}
+	before, _ := attempt(t, string(want), [3]uintptr{unix.SYS_GET_MEMPOLICY}, [3]uintptr{unix.SYS_KEYCTL})
+	after, _ := attempt(t, string(text), [3]uintptr{unix.SYS_GET_MEMPOLICY}, [3]uintptr{unix.SYS_KEYCTL})
+	if before != "1 1" || after != "0 1" {
+		t.Errorf("get_mempolicy and keyctl: errors %q with Docker's profile, %q with ours; want only the first allowed", before, after)
 	}
 }
 

@@ -44,7 +44,7 @@ $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
 # Static: it runs on the files of any image.
-$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(addprefix spank/,answer.c filter.c remap.c wire.c shim.h) $(BUILD)/flags
+$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(addprefix spank/,answer.c filter.c label.c remap.c wire.c shim.h) $(BUILD)/flags
 	$(CC) -D_GNU_SOURCE $(CFLAGS) $(CWARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -static -s -o $@ $(filter %.c,$^)
 
 $(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h cmd/brolga-launch/*.h) spank/plugin.map $(BUILD)/flags

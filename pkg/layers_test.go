@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"wire", "trust", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "ssh/realm", "ssh/dial", "ssh/server"},
 	{"policy", "hook/memory", "audit"},
 	{"config"},
-	{"option", "slurm", "seccomp", "sandbox", "image/ref", "image/credential", "bundle/account"},
+	{"option", "slurm", "seccomp", "sandbox", "label", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "device", "barrier", "image/layout", "image/source", "ssh/setup"},
 	{"ssh/files"},
 	{"job", "ssh/client", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi", "seccomp/compile", "named"},

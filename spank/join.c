@@ -165,12 +165,12 @@ static void apply_record(spank_t sp, bool reports, const char *key, size_t lengt
  * Carries out the plan. It is mapped, not read: all tasks share one descriptor
  * and so one file position.
  */
-static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool reports,
-		      struct join_error *error)
+static int apply_plan(spank_t sp, const struct answer *answer, int socket, int attributes,
+		      bool reports, struct join_error *error)
 {
 	struct stat status;
 	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
-	const char *filter = NULL;
+	const char *filter = NULL, *apparmor = NULL, *selinux = NULL;
 	bool stays = false; /* the launcher does, and needs the helper */
 	size_t length;
 
@@ -189,6 +189,10 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 			launcher = value;
 		else if (record_is(key, length, "seccomp"))
 			filter = value;
+		else if (record_is(key, length, "apparmor"))
+			apparmor = value;
+		else if (record_is(key, length, "selinux"))
+			selinux = value;
 		else if (record_is(key, length, "fork") || record_is(key, length, "save"))
 			stays = true;
 		else
@@ -202,6 +206,8 @@ static int apply_plan(spank_t sp, const struct answer *answer, int socket, bool 
 	if (launcher &&
 	    launch_by(sp, launcher, answer->fds[ANSWER_PLAN], stays ? socket : -1, stepd_name) < 0)
 		return fail(error, "Slurm does not let the command be started by %s", launcher);
+	if (label_set(attributes, apparmor, selinux, error) < 0)
+		return -1;
 	/* Last: what it forbids is no longer needed, except by Slurm's own execve(2). */
 	return filter ? filter_install(filter, error) : 0;
 }
@@ -251,11 +257,12 @@ int join_container(spank_t sp, int socket, bool reports, struct join_error *erro
 {
 	static struct answer answer;
 	static char hello[HELLO_MAX];
+	autoclose int attributes = label_open();
 
 	if (answer_ask(socket, hello, write_hello(sp, hello, sizeof(hello)), error) < 0 ||
 	    answer_receive(socket, &answer, error) < 0)
 		return -1;
 	if (answer_check(&answer, error) < 0 || enter_namespaces(&answer, error) < 0)
 		return -1;
-	return apply_plan(sp, &answer, socket, reports, error);
+	return apply_plan(sp, &answer, socket, attributes, reports, error);
 }

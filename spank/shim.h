@@ -169,6 +169,13 @@ void prolog_prepare(void);
 
 int filter_install(const char *filter, struct join_error *error);
 
+/* ---- label.c: the site's AppArmor profile and SELinux label ---- */
+
+#define LABEL_MAX 4096
+
+int label_open(void);
+int label_set(int attributes, const char *apparmor, const char *selinux, struct join_error *error);
+
 /* ---- answer.c: what the helper says to a task ---- */
 
 __attribute__((format(printf, 2, 3))) int fail(struct join_error *error, const char *format, ...);

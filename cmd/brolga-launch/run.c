@@ -404,7 +404,8 @@ void run_container(char **argv)
 	struct run run = read_arguments(argv);
 	int argc = 0, socket = start_helper(&run);
 	struct plan plan, again;
-	const char *filter;
+	const char *filter, *apparmor, *selinux;
+	int attributes = label_open();
 	char **command;
 
 	close(run.message);
@@ -421,6 +422,12 @@ void run_container(char **argv)
 	if (!plan_next(&again, "fork"))
 		keeper_start(answer.fds[ANSWER_MOUNT]);
 	if (enter(&run, &answer, &error) < 0 || follow(plan, &error) < 0)
+		fail_run(&error);
+	again = plan;
+	apparmor = plan_next(&again, "apparmor");
+	again = plan;
+	selinux = plan_next(&again, "selinux");
+	if (label_set(attributes, apparmor, selinux, &error) < 0)
 		fail_run(&error);
 	again = plan;
 	filter = plan_next(&again, "seccomp");

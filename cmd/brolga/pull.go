@@ -96,7 +96,7 @@ type fetchOptions struct {
 const bootID = "/proc/sys/kernel/random/boot_id"
 
 // pullSandbox is what a pull keeps while it reads what a registry sends, or an archive:
-// the network, the image cache, and what name resolution and TLS need. It runs no
+// the network, the image cache, and what name resolution, TLS and signatures need. It runs no
 // program any more and cannot read the user's home directory. What a site or a user
 // has put elsewhere is named by these settings.
 func pullSandbox(conf config.Config, r ref.Ref, cache string) sandbox.Sandbox {
@@ -104,6 +104,9 @@ func pullSandbox(conf config.Config, r ref.Ref, cache string) sandbox.Sandbox {
 	trusted = append(trusted, strings.Split(os.Getenv("SSL_CERT_DIR"), ":")...)
 	for _, site := range conf.Registries {
 		trusted = append(trusted, site.CA)
+	}
+	for _, rule := range conf.Policy.Signatures {
+		trusted = append(trusted, rule.Keys...)
 	}
 	own := append(sandbox.Change(cache), sandbox.Read(bootID)...)
 	box := sandbox.Of(conf.Sandbox, own, sandbox.Internet(), sandbox.Read(trusted...))

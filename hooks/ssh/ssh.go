@@ -166,6 +166,11 @@ func (Hook) Accompany(step hook.Step) (hook.Company, error) {
 		return nil, err
 	}
 	defer theirs.Close()
+	proc, err := os.Open("/proc") // the host's: the container's is the image's to cover
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
 	err = step.Inside(func() error {
 		_, err := command.Start(command.Cmd{
 			Path:     fmt.Sprintf("/proc/self/fd/%d", setup.ProgramFD),
@@ -174,6 +179,7 @@ func (Hook) Accompany(step hook.Step) (hook.Company, error) {
 			Identity: &command.Identity{UID: step.User.UID, GID: step.User.GID, Groups: step.User.Groups},
 			Files:    []*os.File{program, theirs},
 			Join:     step.Adopt,
+			Before:   func() error { return step.Labels.OnExec(proc) },
 		})
 		return err
 	})

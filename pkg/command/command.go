@@ -59,6 +59,10 @@ type Cmd struct {
 	// first instruction, in the thread that starts it. An error ends it.
 	Join func(pid int) error
 
+	// Before, if set, is called by [Start] in the thread that starts the program, which
+	// nothing else runs in after that. An error is that of Start.
+	Before func() error
+
 	// TidiesUp says that the program ends by SIGTERM and removes first what it
 	// has not finished. It gets that signal, not SIGKILL, when this process dies.
 	TidiesUp bool
@@ -189,6 +193,11 @@ func Start(c Cmd) (pid int, err error) {
 	// The first number that the kernel does not know gives EINVAL. Without the
 	// privilege there is nothing to be lost.
 	for capability := uintptr(0); os.Geteuid() == 0 && unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0) == nil; capability++ {
+	}
+	if c.Before != nil {
+		if err := c.Before(); err != nil {
+			return 0, err
+		}
 	}
 	cmd := &exec.Cmd{
 		Path: c.Path, Args: append([]string{cmp.Or(c.Name, c.Path)}, c.Args...), Env: append([]string{}, c.Env...), Dir: "/",

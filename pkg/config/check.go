@@ -28,6 +28,7 @@ var checks = []func(Config) error{
 	checkSandbox,
 	checkDevices,
 	checkSeccomp,
+	checkLabels,
 	checkCDI,
 	checkGPU,
 	checkNamed,
@@ -201,6 +202,17 @@ func checkSeccomp(c Config) error {
 		return fmt.Errorf("container.seccomp = %q: want an absolute path without . and ..", path)
 	}
 	return nil
+}
+
+// checkLabels checks what is written to the kernel as it is (spank/label.c).
+func checkLabels(c Config) error {
+	var errs []error
+	for key, label := range map[string]string{"apparmor_profile": c.Container.AppArmorProfile, "selinux_label": c.Container.SELinuxLabel} {
+		if strings.ContainsFunc(label, func(r rune) bool { return r <= ' ' || r > '~' }) || len(label) > 1024 {
+			errs = append(errs, fmt.Errorf("container.%s = %q: want at most 1024 printable characters without blanks", key, label))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func checkHooks(c Config) error {

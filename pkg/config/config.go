@@ -199,6 +199,10 @@ type Container struct {
 	RemapRoot bool `toml:"remap_root"`
 	// Seccomp is the file of a seccomp profile for all tasks. Empty is none.
 	Seccomp string `toml:"seccomp"`
+	// AppArmorProfile and SELinuxLabel are what the kernel puts on all tasks. Empty is
+	// nothing.
+	AppArmorProfile string `toml:"apparmor_profile"`
+	SELinuxLabel    string `toml:"selinux_label"`
 	// Environments are directories with the site's environment definition
 	// files, which are looked for after the user's.
 	Environments []string `toml:"environments"`

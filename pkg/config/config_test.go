@@ -193,6 +193,8 @@ func TestCheck(t *testing.T) {
 		{"relative squashfuse", func(c *Config) { c.Squashfuse = "squashfuse" }, `squashfuse = "squashfuse": want an absolute path without . and ..`},
 		{"sandbox mode", func(c *Config) { c.Sandbox.Mode = "on" }, `sandbox.mode = "on": want auto, required or off`},
 		{"sandbox path", func(c *Config) { c.Sandbox.Read = []string{"opt"} }, `sandbox.read: "opt": want an absolute path without . and ..`},
+		{"apparmor_profile", func(c *Config) { c.Container.AppArmorProfile = "a b" }, `container.apparmor_profile = "a b": want at most 1024 printable characters without blanks`},
+		{"selinux_label", func(c *Config) { c.Container.SELinuxLabel = "a\n" }, `container.selinux_label = "a\n": want at most 1024 printable characters without blanks`},
 		{"relative audit_log", func(c *Config) { c.AuditLog = "log" }, `audit_log = "log": want an absolute path without . and ..`},
 		{"workdir", func(c *Config) { c.Container.Workdir = "/work" }, `container.workdir = "/work": want job or image`},
 		{"tmpfs_size zero", func(c *Config) { c.Container.TmpfsSize = "0" }, `container.tmpfs_size = "0": want a size such as 2g or 25%`},

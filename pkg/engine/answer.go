@@ -99,6 +99,7 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
 	e.Servers.Leave()
 	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
+	plan = append(plan, e.labels().Records()...)
 	if e.filter != nil {
 		plan = append(plan, wire.Record{Key: "seccomp", Value: e.filter.String()})
 	}

@@ -51,6 +51,7 @@ func (e *Engine) step(b *built, plan []wire.Record, first int) (hook.Step, error
 	return hook.Step{
 		Request: e.Job.Request, User: e.user(), Env: env, Dir: dir, Umask: umask,
 		Filter: e.filter,
+		Labels: e.labels(),
 		Inside: b.container.Inside,
 		Adopt:  func(pid int) error { return e.adopt(pid, first) },
 	}, nil

@@ -170,7 +170,7 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
-	if err := e.loadFilter(); err != nil {
+	if err := errors.Join(e.labels().Check("/sys"), e.loadFilter()); err != nil {
 		return nil, err
 	}
 	if e.Job.Request.Named != nil {

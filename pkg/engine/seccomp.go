@@ -7,8 +7,15 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/label"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 )
+
+// labels are the site's for tasks.
+func (e *Engine) labels() label.Labels {
+	c := e.Job.Config.Container
+	return label.Labels{AppArmor: c.AppArmorProfile, SELinux: c.SELinuxLabel}
+}
 
 // loadFilter reads the site's seccomp profile, once and where there is one. The
 // calling thread sees the host's files.

@@ -28,6 +28,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/label"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 )
@@ -86,6 +87,8 @@ type Step struct {
 	// Filter is the site's, of system calls, that the process has to put on; nil is
 	// none.
 	Filter *seccomp.Filter
+	// Labels are the site's, that a process has to get when it is executed.
+	Labels label.Labels
 	// Inside runs a function on a thread in the namespaces of the container; a
 	// process that it starts is in all of them.
 	Inside func(f func() error) error

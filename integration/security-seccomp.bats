@@ -195,7 +195,7 @@ apparmor_profile = "site-containers"
 selinux_label = "system_u:system_r:container_t:s0"'
 	run_fails crun "${in_image[@]}" true
 	if [[ ! -e /sys/module/apparmor ]]; then
-		expect_match 'brolga: error: the site wants AppArmor "site-containers" for tasks, and the kernel of this node has no AppArmor, or it is off$'
+		expect_match 'brolga: error: the site wants AppArmor "site-containers" for tasks, and the kernel of this node has no AppArmor, or it is off'
 		expect_match 'hint: tell the administrator to switch it on, or to leave container.apparmor_profile empty'
 	fi
 	run_fails brun "$BROLGA_TEST_IMAGE" true

@@ -74,7 +74,7 @@ expect_logged() {
 	expect_match " result=started uid=$(id -u "$BROLGA_TEST_USER") user=$BROLGA_TEST_USER step=run\.[0-9]+ .* way=fuse "
 }
 
-@test "audit: a node without a syslog, or with one that does not read, starts steps as ever" {
+@test "audit: a node without a syslog, or with one that does not read, starts steps all the same" {
 	audit_to "$syslog"
 	run_ok crun --container-image="$BROLGA_TEST_IMAGE" --container-verbose echo runs
 	expect_line runs

@@ -138,6 +138,16 @@ func Held(path string) bool {
 	return err != nil || (state.token != "" && !parseOwner(state.token).isDead(*thisProcess()))
 }
 
+// HeldHere reports whether a process of this node has the lease and renews it.
+func HeldHere(path string) bool {
+	state, err := look(path)
+	if err != nil || state.token == "" || time.Since(state.renewed) > defaultExpiry {
+		return false
+	}
+	holder, self := parseOwner(state.token), *thisProcess()
+	return holder.isHere(self) && !holder.isDead(self)
+}
+
 // Sweep removes from the directory dir of leases what processes that died have
 // left: those of this node, and those of others that were not renewed since
 // before, by the clock of the file system. It returns what it removed; with dry
@@ -353,6 +363,10 @@ func parseOwner(token string) owner {
 // isDead says that the process is known to have ended, because this one would
 // see it.
 func (o owner) isDead(self owner) bool {
-	sees := o.pid > 0 && o.boot != "" && o.pids != "" && o.host == self.host && o.boot == self.boot && o.pids == self.pids
-	return sees && errors.Is(unix.Kill(o.pid, 0), unix.ESRCH)
+	return o.isHere(self) && errors.Is(unix.Kill(o.pid, 0), unix.ESRCH)
+}
+
+// isHere reports whether this process would see that one.
+func (o owner) isHere(self owner) bool {
+	return o.pid > 0 && o.boot != "" && o.pids != "" && o.host == self.host && o.boot == self.boot && o.pids == self.pids
 }

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // quick are options of a node of this name, with short times.
@@ -317,6 +319,39 @@ func TestAcquireFailures(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, newPrefix+"*")); len(left) != 0 {
 		t.Errorf("left %q", left)
+	}
+}
+
+// TestHeldHere checks that only a lease counts that a living process of this node
+// renews.
+func TestHeldHere(t *testing.T) {
+	here, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func(host string) (path, file string, cmd *exec.Cmd) {
+		path = filepath.Join(t.TempDir(), "a")
+		cmd, _, _, token := holder(t, path, host)
+		return path, filepath.Join(path, token), cmd
+	}
+	path, _, cmd := held(here)
+	if !HeldHere(path) {
+		t.Error("a process of this node has the lease, and HeldHere is false")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	stopped, file, cmd := held(here)
+	long := time.Now().Add(-2 * defaultExpiry)
+	if err := errors.Join(cmd.Process.Signal(unix.SIGSTOP), os.Chtimes(file, long, long)); err != nil {
+		t.Fatal(err)
+	}
+	other, _, _ := held("n2")
+	for name, path := range map[string]string{"dead": path, "stopped": stopped, "another node's": other, "free": t.TempDir()} {
+		if HeldHere(path) {
+			t.Errorf("HeldHere is true where the holder is %s", name)
+		}
 	}
 }
 

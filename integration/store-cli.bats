@@ -177,6 +177,7 @@ manifest_of() { basename "$(store_file "$1")" .squashfs; }
 	age "$BROLGA_CLUSTER_DIR/store/sha256/$(manifest_of "$unused").json" 40
 	rm -f "$BROLGA_CLUSTER_DIR/store/collected"
 	site_config 'store_max_size = "1k"'
+	site_config 'store_user_share = "0"'
 	ref=$(fresh_image)
 	run_ok crun --container-image="$ref" cat /stamp
 	[[ ! -e $(store_file "$unused") && -e $(store_file "$ref") ]]

@@ -94,7 +94,7 @@ func convertAs(conf *config.Config, own string) (identity.User, error) {
 	if own == "" {
 		return store.LookupOwner(conf.StoreOwner)
 	}
-	conf.Store, conf.StoreMaxSize = config.Dirs{own}, 0
+	conf.Store, conf.StoreMaxSize, conf.StoreUserShare = config.Dirs{own}, config.Portion{}, config.Portion{}
 	return identity.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, nil
 }
 
@@ -144,23 +144,33 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in input,
 	if st.Has(digest) { // since before the lease was free
 		return nil
 	}
+	limits, err := limitsOf(conf, st, of.user)
+	if err == nil {
+		err = limits.before(st)
+	}
+	if err != nil {
+		return err
+	}
 	draft, err := st.Draft(digest)
 	if err != nil {
 		return err
 	}
 	defer draft.Discard()
-	out, err := inSandbox(ctx, conf, of, in, draft.Path())
+	out, err := inSandbox(ctx, conf, of, in, draft.Path(), limits.most())
+	if err == nil {
+		err = limits.after(ctx, st, draft)
+	}
 	if err != nil {
-		return err
+		return limits.explain(err)
 	}
 	meta := of.meta()
 	meta.Platform, meta.Config, meta.Passwd, meta.Group = out.Platform, out.Config, out.Passwd, out.Group
 	if err := draft.Publish(meta); err != nil {
 		return err
 	}
-	if conf.StoreMaxSize > 0 {
+	if limits.store > 0 {
 		// What cannot be removed is no reason to fail who wants this image.
-		_ = st.CollectSometimes(ctx, int64(conf.StoreMaxSize), time.Duration(conf.StoreKeep))
+		_ = st.CollectSometimes(ctx, limits.store, limits.share.Keep)
 	}
 	return nil
 }

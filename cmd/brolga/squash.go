@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
@@ -36,7 +37,7 @@ const maxSquashed = 32 << 20
 
 // runSquash writes the squashfs of an image. It is internal: brolga convert calls it.
 //
-//	brolga squash [--config FILE] [--platform PLATFORM] [--own] DRAFT MANIFEST-DIGEST
+//	brolga squash [--config FILE] [--platform PLATFORM] [--own] [--most BYTES] DRAFT MANIFEST-DIGEST
 //
 // It is all of a conversion that reads configurations, layers and squashfs files of
 // users. So it is started in a sandbox, in which there is no file but DRAFT, which is
@@ -49,6 +50,7 @@ func runSquash(ctx context.Context, v verb, args []string) error {
 	configPath := configFlag(fs)
 	platform := fs.String("platform", "", "`PLATFORM` of the image")
 	own := fs.Bool("own", false, "all files belong to root")
+	most := fs.Int64("most", 0, "`BYTES` that the user may have in the store, 0 without a limit")
 	if err := v.parse(fs, args, 2, 2); err != nil {
 		return err
 	}
@@ -61,6 +63,7 @@ func runSquash(ctx context.Context, v verb, args []string) error {
 		return err
 	}
 	debug.SetMemoryLimit(usualMemory)
+	noteTooLarge()
 	draft := fs.Arg(0)
 	in, scratch, err := squashInput(fs.Arg(1), draft)
 	if err != nil {
@@ -71,9 +74,9 @@ func runSquash(ctx context.Context, v verb, args []string) error {
 	if out.Platform, out.Config, err = readConfig(in.Config, wanted); err != nil {
 		return err
 	}
-	kept, err := squashTo(ctx, conf, in.Input, scratch, draft)
+	kept, err := squashTo(ctx, conf, in.Input, scratch, draft, *most)
 	if err != nil {
-		return err
+		return explainSize(err, *most)
 	}
 	out.Passwd, out.Group = kept["etc/passwd"], kept["etc/group"]
 	return json.NewEncoder(os.Stdout).Encode(out)
@@ -94,8 +97,8 @@ func squashInput(digest, draft string) (in input, scratch []*os.File, err error)
 	return in, scratch, nil
 }
 
-// squashTo writes the squashfs.
-func squashTo(ctx context.Context, conf config.Config, in squash.Input, scratch []*os.File, draft string) (squash.Kept, error) {
+// squashTo writes the squashfs, of at most that many bytes.
+func squashTo(ctx context.Context, conf config.Config, in squash.Input, scratch []*os.File, draft string, most int64) (squash.Kept, error) {
 	if in.Manifest.IsSquashfs() {
 		one := in.OneOwner
 		var err error
@@ -104,12 +107,16 @@ func squashTo(ctx context.Context, conf config.Config, in squash.Input, scratch 
 		}
 		in.OneOwner = one
 	}
+	if err := limitImage(most); err != nil {
+		return nil, err
+	}
 	return squash.Convert(ctx, in, draft, conf.Tar2sqfs, conf.Convert)
 }
 
-// inSandbox has brolga squash write the draft, and returns what it says. When it
+// inSandbox has brolga squash write the draft, of at most that many bytes, and returns
+// what it says. When it
 // returns, no process is left that could change the draft.
-func inSandbox(ctx context.Context, conf config.Config, of order, in input, draft string) (squashed, error) {
+func inSandbox(ctx context.Context, conf config.Config, of order, in input, draft string, most int64) (squashed, error) {
 	scratch, err := squashFiles(in, draft)
 	defer closeFiles(scratch)
 	if err != nil {
@@ -122,7 +129,7 @@ func inSandbox(ctx context.Context, conf config.Config, of order, in input, draf
 	if err != nil {
 		return squashed{}, err
 	}
-	args := []string{"squash", "--config", of.config, "--platform", of.platform.String()}
+	args := []string{"squash", "--config", of.config, "--platform", of.platform.String(), "--most", strconv.FormatInt(most, 10)}
 	if of.oneOwner {
 		args = append(args, "--own")
 	}

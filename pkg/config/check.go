@@ -154,6 +154,8 @@ func checkConvert(c Config) error {
 		key   string
 		value int64
 	}{
+		{"per_node", int64(c.Convert.PerNode)},
+		{"per_user", int64(c.Convert.PerUser)},
 		{"timeout", int64(c.Convert.Timeout)},
 		{"unpacked", int64(c.Convert.Unpacked)},
 		{"squashfs", int64(c.Convert.Squashfs)},

@@ -59,8 +59,12 @@ type Config struct {
 	// no privilege, no shell and no home.
 	StoreOwner string `toml:"store_owner"`
 	// StoreMaxSize limits each store: what was not used for the longest time goes
-	// when an image was added. Zero is no limit.
-	StoreMaxSize Size `toml:"store_max_size"`
+	// when an image was added. A percentage is of the store's file system.
+	StoreMaxSize Portion `toml:"store_max_size"`
+	// StoreUserShare limits the images in a store that one user was the first to
+	// want. A percentage is of StoreMaxSize, or of the file system where that is no
+	// limit.
+	StoreUserShare Portion `toml:"store_user_share"`
 	// StoreKeep is for how long an image that was used is not removed for
 	// StoreMaxSize.
 	StoreKeep Duration `toml:"store_keep"`
@@ -140,10 +144,15 @@ type Hooks struct {
 // Convert is the part of [Config] that keeps an image, which anyone may have
 // made, from using up a node or the store.
 type Convert struct {
+	// PerNode is how many conversions run on a node at the same time, and PerUser
+	// how many of them are for the same user. Others wait.
+	PerNode int `toml:"per_node"`
+	PerUser int `toml:"per_user"`
 	// Timeout is the longest time for one conversion.
 	Timeout Duration `toml:"timeout"`
 	// Memory limits each of the two processes of a conversion, and by half of it
-	// what names and attributes of files take.
+	// what names and attributes of files take. Where Slurm limits memory with
+	// cgroups, one that belongs to no job limits both together to twice as much.
 	Memory Size `toml:"memory"`
 	// Unpacked is how large all layers together may be, decompressed.
 	Unpacked Size `toml:"unpacked"`
@@ -234,17 +243,23 @@ func Default() Config {
 	return Config{
 		Store:         Dirs{"/var/lib/brolga"},
 		StoreOwner:    "brolga",
+		StoreMaxSize:  Portion{Percent: 50},
 		StoreKeep:     Duration(7 * 24 * time.Hour),
 		StoreCopySize: 8 << 30,
-		Cache:         "{home}/.cache/brolga",
-		RunDir:        RunDir,
-		Client:        filepath.Join(Prefix, "bin/brolga"),
-		Tar2sqfs:      "/usr/bin/tar2sqfs",
-		UserSquashfs:  SquashfsFuse,
-		Squashfuse:    "/usr/bin/squashfuse_ll",
-		Sqfs2tar:      "/usr/bin/sqfs2tar",
-		PullTimeout:   Duration(time.Hour),
+
+		StoreUserShare: Portion{Percent: 25},
+
+		Cache:        "{home}/.cache/brolga",
+		RunDir:       RunDir,
+		Client:       filepath.Join(Prefix, "bin/brolga"),
+		Tar2sqfs:     "/usr/bin/tar2sqfs",
+		UserSquashfs: SquashfsFuse,
+		Squashfuse:   "/usr/bin/squashfuse_ll",
+		Sqfs2tar:     "/usr/bin/sqfs2tar",
+		PullTimeout:  Duration(time.Hour),
 		Convert: Convert{
+			PerNode:  2,
+			PerUser:  1,
 			Timeout:  Duration(time.Hour),
 			Memory:   2 << 30,
 			Unpacked: 512 << 30,

@@ -83,3 +83,41 @@ func (s Size) String() string {
 
 // MarshalText implements encoding.TextMarshaler.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Portion is a size, written as [Size], or a percentage, written as "50%", of what
+// [Portion.Of] is told. Zero is no limit.
+type Portion struct {
+	Size    Size
+	Percent int // counts if it is not zero
+}
+
+// Of returns the number of bytes that p is of a whole. Zero is no limit.
+func (p Portion) Of(whole int64) int64 {
+	if p.Percent != 0 {
+		return whole / 100 * int64(p.Percent)
+	}
+	return int64(p.Size)
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Portion) UnmarshalText(text []byte) error {
+	number, isPercent := strings.CutSuffix(string(text), "%")
+	if !isPercent {
+		*p = Portion{}
+		return p.Size.UnmarshalText(text)
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > 100 {
+		return fmt.Errorf("%q is not a percentage from 1%% to 100%%", text)
+	}
+	*p = Portion{Percent: n}
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Portion) MarshalText() ([]byte, error) {
+	if p.Percent != 0 {
+		return []byte(strconv.Itoa(p.Percent) + "%"), nil
+	}
+	return p.Size.MarshalText()
+}

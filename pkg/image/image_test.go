@@ -112,7 +112,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	store := filepath.Join(dir, "store")
-	text := fmt.Sprintf("store = %q\nstore_owner = %q\ncache = %q\nclient = %q\n", store, storeOwner, dir+"/cache/{uid}", client)
+	text := fmt.Sprintf("run_dir = %q\nstore = %q\nstore_owner = %q\ncache = %q\nclient = %q\nstore_user_share = \"0\"\n", dir+"/run", store, storeOwner, dir+"/cache/{uid}", client)
 	err = errors.Join(
 		os.Chmod(dir, 0o755),
 		os.WriteFile(s.confPath, []byte(text), 0o644),
@@ -258,9 +258,11 @@ func TestGetForAFleet(t *testing.T) {
 	all := s.push(t, "2")
 	start := time.Now()
 	var wg sync.WaitGroup
-	for range nodes {
+	for i := range nodes {
 		wg.Go(func() {
-			img, err := Get(t.Context(), s.source(4711), all)
+			src := s.source(4711)
+			src.Config.RunDir = filepath.Join(s.dir, fmt.Sprintf("run-%d", i))
+			img, err := Get(t.Context(), src, all)
 			if err != nil {
 				t.Error(err)
 				return

@@ -43,6 +43,11 @@ func overLimit(what, setting string) error {
 	return fault.WithHint(fmt.Errorf("the image has more %s than the site allows", what), raise(setting))
 }
 
+// ErrTooLarge means that a file exceeded the process's limit for the size of files.
+var ErrTooLarge = errors.New("the image has more data than the site allows")
+
+func tooLarge() error { return fault.WithHint(ErrTooLarge, raise("squashfs")) }
+
 func raise(setting string) string {
 	return fmt.Sprintf("an administrator can raise convert.%s in the site's configuration", setting)
 }

@@ -119,10 +119,12 @@ func (w *writer) options() []string {
 func explain(err error, unwritten func(error) error) error {
 	var ce *command.Error
 	switch {
+	case errors.Is(err, unix.EFBIG): // of this process
+		return tooLarge()
 	case !errors.As(err, &ce):
 		return err
 	case strings.Contains(ce.State, unix.SIGXFSZ.String()):
-		return overLimit("data", "squashfs")
+		return tooLarge()
 	case strings.Contains(ce.Stderr, "out of memory"):
 		return overLimit("names and attributes", "memory")
 	case !strings.Contains(ce.Stderr, "I/O error"):

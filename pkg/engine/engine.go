@@ -188,8 +188,8 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 	if err != nil {
 		return nil, err
 	}
-	user := e.user()
-	img, err := e.image(ctx, user)
+	user, told := e.user(), &[]wire.Record{}
+	img, err := e.image(ctx, user, told)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,6 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 	}
 	step := e.Job.Request
 	step.Annotations = hook.Annotations(step.Annotations, img.Meta.Config.Labels, e.Job.Config.Hooks.Labels)
-	told := &[]wire.Record{}
 	programs := e.programs(step, told)
 	programs.Took = func(lap hook.Lap) { laps.hooks(lap) }
 	hooks, err := e.hooks(step, programs)
@@ -316,8 +315,8 @@ func (e *Engine) label(b *bundle.Bundle) {
 	}
 }
 
-// image opens the image of the step.
-func (e *Engine) image(ctx context.Context, user identity.User) (image.Image, error) {
+// image opens the image of the step. Told gets what took time.
+func (e *Engine) image(ctx context.Context, user identity.User, told *[]wire.Record) (image.Image, error) {
 	if e.Local != nil {
 		return e.Local.Open()
 	}
@@ -329,6 +328,8 @@ func (e *Engine) image(ctx context.Context, user identity.User) (image.Image, er
 		NoPull:     e.Job.Request.Pull == "never",
 		Platform:   e.Job.Request.Platform,
 		Join:       e.joinStep(e.firstTask),
+		Limit:      e.limitConversion,
+		Tell:       func(line string) { *told = append(*told, wire.Record{Key: "debug", Value: line}) },
 	}, e.Job.Request.Image)
 }
 

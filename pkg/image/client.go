@@ -46,13 +46,18 @@ func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.Fil
 	if g.Own != "" {
 		args = append(args, "--own", g.Own)
 	}
-	return g.client(ctx, command.Cmd{
+	c := command.Cmd{
 		Args:     append(args, g.ref.String(), m.Digest),
 		Env:      []string{path},
 		Identity: &command.Identity{UID: g.owner.UID, GID: g.owner.GID},
 		Stdin:    bytes.NewReader(evidence),
 		Files:    files,
-	})
+	}
+	if g.Own != "" {
+		return g.client(ctx, c) // the user's processes, which are limited as the user is
+	}
+	// Signatures are noted by this conversion alone.
+	return g.inTurn(ctx, m.Digest, files == nil || evidence != nil, c)
 }
 
 // client runs the brolga command and passes its error on.

@@ -25,6 +25,13 @@
 // converts it; the leases for that are taken by those programs. Whatever is
 // killed, and whenever, the store has whole images only.
 //
+// On a node a few conversions run at the same time, and fewer for each user; the
+// others wait for a slot (package slot), which a conversion has until its last process
+// ends. The conversions of a user wait for each other first. So a user who wants many
+// images keeps others waiting no more than a user who wants one. Their memory is limited for each
+// process and, where Slurm limits memory with cgroups, for both together in a cgroup
+// that belongs to no job: the image is for everybody, and a small job gets it, too.
+//
 // The package does not link the registry client.
 package image
 
@@ -59,11 +66,25 @@ type Source struct {
 	// Join, if set, makes a program that runs as the user a part of the user's step
 	// before it does anything: a pull may run what the user says in a file.
 	Join func(pid int) error
+	// Limit, if set, makes the cgroup with that name for the processes of a conversion,
+	// which count for no job, and limits their memory. It returns nil where the node has
+	// no such cgroups.
+	Limit func(name string, memory int64) (Cgroup, error)
+	// Tell, if set, gets a line about what took time.
+	Tell func(line string)
 	// Own is a directory of the user's, where images are converted to that the
 	// site's stores do not let the user read. With it nothing needs privilege, and
 	// nothing of the image is for the kernel: package image runs as the user, who
 	// has pulled the image already. Empty: the site's stores are used.
 	Own string
+}
+
+// Cgroup limits processes.
+type Cgroup interface {
+	Join(pid int) error
+	// Close removes the cgroup. It reports whether the kernel killed one of the
+	// processes for want of memory.
+	Close() (killed bool)
 }
 
 // OwnStore returns a store of the user's own, in a directory that it makes.

@@ -20,14 +20,16 @@ import (
 // internal: package save calls it, as the user, who wants the file, with the
 // capability to read what is root's in the container.
 //
-//	brolga save [--config FILE] [--root UID:GID] TEMPORARY NAME
+//	brolga save [--config FILE] [--umask OCTAL] [--root UID:GID] TEMPORARY NAME
 //
 // Descriptor 3 is the directory that gets the file, 4 the root directory. The file
 // has the name TEMPORARY until it is complete. UID and GID are root's in the container.
+// Without --umask nobody but the user may read the file.
 func runSave(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)
 	root := fs.String("root", "0:0", "`UID:GID` that are root's")
+	umask := fs.String("umask", "077", "`PERMISSIONS` that the file does not get")
 	if err := v.parse(fs, args, 2, 2); err != nil {
 		return err
 	}
@@ -39,6 +41,11 @@ func runSave(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return err
 	}
+	mask, err := strconv.ParseUint(*umask, 8, 9)
+	if err != nil {
+		return usagef("save: --umask %q: want an octal number", *umask)
+	}
+	unix.Umask(int(mask)) // of tar2sqfs as well
 	// tar2sqfs, which is started next, has no use for it.
 	err = inAllThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
 	if err = errors.Join(err, confine(conf.Convert)); err != nil {

@@ -66,6 +66,16 @@ func meet(company []hook.Company, pid int) error {
 	return errors.Join(errs...)
 }
 
+// umaskOrStrictest returns the umask of a process. Of one that cannot be asked any more
+// it returns 077: a file is for its user alone then.
+func umaskOrStrictest(pid int) int {
+	umask, err := umaskOf(pid)
+	if err != nil {
+		return 0o077
+	}
+	return umask
+}
+
 // umaskOf returns the umask of a process (proc(5), since Linux 4.7).
 func umaskOf(pid int) (int, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

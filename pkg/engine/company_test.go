@@ -21,6 +21,12 @@ func TestUmaskOf(t *testing.T) {
 	if _, err := umaskOf(1 << 30); err == nil {
 		t.Error("umaskOf nobody succeeds")
 	}
+	if got := umaskOrStrictest(os.Getpid()); got != 0o027 {
+		t.Errorf("umaskOrStrictest = %o; want 27", got)
+	}
+	if got := umaskOrStrictest(1 << 30); got != 0o077 {
+		t.Errorf("umaskOrStrictest of nobody = %o; want 77", got)
+	}
 }
 
 // guest is company that notes whom it met.

@@ -115,7 +115,7 @@ func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
 	defer tree.Close()
 	return s.target.Write(ctx, save.Params{
 		Client: e.Job.Config.Client, ConfigPath: e.Job.ConfigPath, Tree: tree,
-		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser,
+		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser, Umask: umaskOrStrictest(pid),
 		Join: e.joinStep(func() (int, error) { return pid, nil }),
 	})
 }

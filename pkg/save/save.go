@@ -64,6 +64,8 @@ type Params struct {
 	Remapped bool
 	// OnlyAsUser keeps from what the user may not read.
 	OnlyAsUser bool
+	// Umask is the step's: it takes permissions from the file.
+	Umask int
 	// Join, if set, makes the process that writes a part of the step.
 	Join func(pid int) error
 }
@@ -72,7 +74,7 @@ type Params struct {
 // root.
 func (t *Target) Write(ctx context.Context, p Params) error {
 	temporary := ".brolga-save-" + rand.Text()[:10]
-	args := []string{"save"}
+	args := []string{"save", "--umask", fmt.Sprintf("%03o", p.Umask)}
 	if p.ConfigPath != "" {
 		args = append(args, "--config", p.ConfigPath)
 	}

@@ -21,7 +21,7 @@ func TestWrite(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, script, err string }{
 		{"written", `echo "$*" >/proc/self/fd/3/result`, ""},
-		{"killed", `echo half >/proc/self/fd/3/$3; kill -KILL $$`, "save the container to "},
+		{"killed", `echo half >/proc/self/fd/3/$5; kill -KILL $$`, "save the container to "},
 		{"refused", `echo "brolga: error: no room" >&2; exit 1`, "out: no room"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestWrite(t *testing.T) {
 			}
 			defer tree.Close()
 			joined := 0
-			err = target.Write(t.Context(), Params{Client: client, Tree: tree, OnlyAsUser: true, Join: func(pid int) error { joined = pid; return nil }})
+			err = target.Write(t.Context(), Params{Client: client, Tree: tree, OnlyAsUser: true, Umask: 0o027, Join: func(pid int) error { joined = pid; return nil }})
 			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) || joined == 0 {
 				t.Errorf("Write = %v, joined %d; want the error %q", err, joined, tt.err)
 			}
@@ -56,7 +56,7 @@ func TestWrite(t *testing.T) {
 			if err != nil || len(left) > 0 {
 				t.Errorf("left are %q, %v", left, err)
 			}
-			if text, _ := os.ReadFile(filepath.Join(into, "result")); tt.err == "" && !strings.HasPrefix(string(text), "save -- .brolga-save-") {
+			if text, _ := os.ReadFile(filepath.Join(into, "result")); tt.err == "" && !strings.HasPrefix(string(text), "save --umask 027 -- .brolga-save-") {
 				t.Errorf("the program got %q", text)
 			}
 		})

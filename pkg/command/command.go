@@ -63,6 +63,11 @@ type Cmd struct {
 	// nothing else runs in after that. An error is that of Start.
 	Before func() error
 
+	// NoNewPrivileges keeps the program, and all that it starts, from gaining privileges
+	// by a setuid program or a file with capabilities. It starts in another thread
+	// than the caller's: the caller may have no namespaces of its own.
+	NoNewPrivileges bool
+
 	// TidiesUp says that the program ends by SIGTERM and removes first what it
 	// has not finished. It gets that signal, not SIGKILL, when this process dies.
 	TidiesUp bool
@@ -118,11 +123,29 @@ func (e *Error) Error() string {
 //
 // Run starts the program from the calling thread, so it gets that thread's
 // namespaces, and keeps the goroutine on it, since the program would be killed
-// if the thread ended.
+// if the thread ended. [Cmd.NoNewPrivileges] is the exception.
 func Run(ctx context.Context, c Cmd) error {
+	if c.NoNewPrivileges {
+		ended := make(chan error, 1)
+		go func() { ended <- runWithoutNewPrivileges(ctx, c) }()
+		return <-ended
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	return run(ctx, c)
+}
 
+// runWithoutNewPrivileges is for a goroutine that does nothing else: the thread cannot
+// be used again, and ends with the goroutine.
+func runWithoutNewPrivileges(ctx context.Context, c Cmd) error {
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("run %s: %w", c.Path, err)
+	}
+	return run(ctx, c)
+}
+
+func run(ctx context.Context, c Cmd) error {
 	tail := &tail{max: 8 << 10}
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	if c.Name != "" {

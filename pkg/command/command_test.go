@@ -114,6 +114,25 @@ func TestRunJoins(t *testing.T) {
 	}
 }
 
+// TestRunWithoutNewPrivileges checks that neither the program nor its children can gain
+// privileges, and that the next program can.
+func TestRunWithoutNewPrivileges(t *testing.T) {
+	for _, want := range []string{"1", "0"} {
+		var out bytes.Buffer
+		cmd := shell("sh -c 'grep NoNewPrivs /proc/self/status'")
+		cmd.Env = []string{"PATH=/usr/bin:/bin"}
+		cmd.Stdout, cmd.NoNewPrivileges = &out, want == "1"
+		if err := Run(t.Context(), cmd); err != nil || out.String() != "NoNewPrivs:\t"+want+"\n" {
+			t.Errorf("Run = %q, %v; want %s", out.String(), err, want)
+		}
+	}
+	failing := shell("echo why >&2; exit 3")
+	failing.NoNewPrivileges = true
+	if err := Run(t.Context(), failing); err == nil || err.Error() != "sh: why (exit status 3)" {
+		t.Errorf("Run = %v", err)
+	}
+}
+
 func TestRunFiles(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

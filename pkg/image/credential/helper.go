@@ -81,12 +81,13 @@ func (f Finder) helper(ctx context.Context, helper, verb string, input []byte) (
 	return f.run(ctx, command.Cmd{Path: path, Args: []string{verb}, Stdin: bytes.NewReader(input)})
 }
 
-// run runs a program as and for the user, and returns its output.
+// run runs a program as and for the user, and returns its output. The program gains no
+// privilege: the user's files name it, and it may run on a compute node.
 func (f Finder) run(ctx context.Context, c command.Cmd) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, helperTimeout, fmt.Errorf("no answer after %s", helperTimeout))
 	defer cancel()
 	var out bytes.Buffer
-	c.Env, c.Stdout = f.Env, &out
+	c.Env, c.Stdout, c.NoNewPrivileges = f.Env, &out, true
 	err := command.Run(ctx, c)
 	var failed *command.Error
 	if errors.As(err, &failed) && failed.Stderr == "" {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 #
-# What is made for a user is as closed as the user's umask asks. Some of it is
-# closed whatever that is.
+# Files that Brolga makes for a user are at most as open as the umask of the user allows.
+# Caches and credentials are always closed.
 
 load helpers
 load images

@@ -24,7 +24,7 @@ const module = "github.com/brolga-hpc/brolga"
 // this test until someone decides where it belongs.
 var layers = [][]string{
 	{"fault"},
-	{"wire", "trust", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "image/slot", "ssh/realm", "ssh/dial", "ssh/server"},
+	{"wire", "trust", "regular", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "image/slot", "ssh/realm", "ssh/dial", "ssh/server"},
 	{"policy", "hook/memory", "audit"},
 	{"config"},
 	{"option", "slurm", "seccomp", "sandbox", "label", "image/ref", "image/credential", "bundle/account"},

@@ -15,6 +15,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
+	"github.com/brolga-hpc/brolga/pkg/regular"
 )
 
 // configVariable names the site configuration, for those who run brolga on a
@@ -27,9 +28,12 @@ func configFlag(fs *flag.FlagSet) *string {
 		"site configuration `FILE`; default $"+configVariable+" or "+config.DefaultPath+", if it exists")
 }
 
+// maxConfig limits the size of a configuration.
+const maxConfig = 4 << 20
+
 // loadConfig reads the site configuration that --config names.
 func loadConfig(path string) (config.Config, error) {
-	c, _, err := config.Load(path, os.ReadFile)
+	c, _, err := config.Load(path, func(path string) ([]byte, error) { return regular.Read(path, maxConfig) })
 	return c, err
 }
 

@@ -40,6 +40,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/regular"
 )
 
 // Search says where files are looked for, and what they may refer to.
@@ -145,9 +146,16 @@ type builder struct {
 	devices     []string // escaped for --container-device
 	env         map[string]string
 	annotations map[string]string
+	files       int // so many were read
 }
 
-const maxLevels = 10
+// Limits of what is read: how deep files are based on others, how many are read in all,
+// and the size of one. A file may be named by several.
+const (
+	maxLevels = 10
+	maxFiles  = 200
+	maxSize   = 1 << 20
+)
 
 // add adds a file after those that it is based on; above are the files that led
 // to it.
@@ -162,7 +170,10 @@ func (b *builder) add(name string, s Search, above []string) error {
 	if err != nil {
 		return inFile(above, name, err)
 	}
-	text, err := os.ReadFile(path)
+	if b.files++; b.files > maxFiles {
+		return inFile(above, name, fmt.Errorf("more than %d files are read for it", maxFiles))
+	}
+	text, err := regular.Read(path, maxSize)
 	if err != nil {
 		return inFile(above, name, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -120,9 +121,13 @@ func TestLoadBases(t *testing.T) {
 		"cwd/here.toml":  "image = 'here'\nbase_environment = '../one.toml'",
 	}
 	for i := range 12 {
+		wide := strconv.Itoa(i)
+		files["wide"+wide+".toml"] = "base_environment = ['wide" + strconv.Itoa(i+1) + "', 'wide" + strconv.Itoa(i+1) + "', 'wide" + strconv.Itoa(i+1) + "']"
 		files[string(rune('a'+i))+".toml"] = "base_environment = '" + string(rune('a'+i+1)) + "'"
 	}
 	files["m.toml"] = "image = 'deep'"
+	files["wide12.toml"] = ""
+	files["huge.toml"] = "#" + strings.Repeat("x", 1<<20)
 	dir := write(t, files)
 	for _, tt := range []struct {
 		name string
@@ -141,6 +146,8 @@ func TestLoadBases(t *testing.T) {
 		{name: "lost", err: "read environment definition nowhere, named in " + dir + "/lost.toml: no nowhere.toml in "},
 		{name: "loop", err: "base_environment: " + dir + "/loop.toml is based on itself"},
 		{name: "a", err: "base_environment: more than 10 levels"},
+		{name: "wide3", err: "more than 200 files are read for it"},
+		{name: "huge", err: "huge.toml: longer than 1024 KiB"},
 		{name: "number", err: "base_environment is neither a name nor a list of names"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
+	"github.com/brolga-hpc/brolga/pkg/regular"
 )
 
 // Limits say what [Collect] removes besides what nobody can use any more.
@@ -279,6 +280,9 @@ type Listed struct {
 	path    string
 }
 
+// maxState limits the size of what a list says of a container.
+const maxState = 64 << 10
+
 // List returns the containers of the calling user on this machine. It needs no
 // privilege.
 func List(site config.Named) ([]Listed, error) {
@@ -300,7 +304,7 @@ func List(site config.Named) ([]Listed, error) {
 			f, ok := parseKey(e.Name())
 			f.path = filepath.Join(filepath.Dir(dir), e.Name())
 			f.look()
-			if text, err := os.ReadFile(filepath.Join(dir, e.Name())); !ok || err != nil || json.Unmarshal(text, &f.state) != nil {
+			if text, err := regular.Read(filepath.Join(dir, e.Name()), maxState); !ok || err != nil || json.Unmarshal(text, &f.state) != nil {
 				continue
 			}
 			all = append(all, Listed{Name: f.name, Node: node.Name(), Job: f.job, Image: f.state.Image, Size: f.size, Created: f.state.Created, Used: f.used, path: f.path})

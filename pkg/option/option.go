@@ -274,7 +274,7 @@ var Table = []Option{
 	{
 		Name: Environment, Arg: "NAME|FILE",
 		Usage: "take image and options from an environment definition file",
-		Doc: "A FILE begins with a slash or a dot or ends with `.toml`. NAME.toml is looked for in the directories of `EDF_PATH` " +
+		Doc: "A FILE begins with a slash or a dot or ends with `.toml`; it is a regular file of at most 1 MiB. NAME.toml is looked for in the directories of `EDF_PATH` " +
 			"(default `~/.edf`), then in those of the site. It is read where the step is submitted. Its keys are `image`, " +
 			"`mounts` (a list of entries as in `--container-mounts`; relative paths start where you are), `workdir`, " +
 			"`entrypoint`, `writable`, `devices` (a list of entries as in `--container-device`), the tables `env` (an empty value removes the variable) and `annotations`, and " +

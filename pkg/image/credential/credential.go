@@ -20,19 +20,22 @@
 // entries. What they do not know in a file, they leave in it.
 //
 // Secrets are of type [Secret], which does not print what it holds. They go to
-// helpers through a pipe, and nowhere else from here.
+// helpers through a pipe, and nowhere else from here. A helper, and a command in
+// enroot's file, runs as the user and gains no privilege (PR_SET_NO_NEW_PRIVS).
 package credential
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/regular"
 )
 
 // Secret is a password or token. However it is printed, it does not show.
@@ -176,18 +179,15 @@ func nonEmpty(paths ...string) []string {
 // maxFile limits the size of a file with credentials.
 const maxFile = 4 << 20
 
-// readFile reads a whole file; one that does not exist is empty.
+// readFile reads a whole file. One that does not exist is empty, and so is /dev/null,
+// which some name for that.
 func readFile(path string) ([]byte, error) {
-	st, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if path == os.DevNull {
 		return nil, nil
 	}
-	if err == nil && st.Size() > maxFile {
-		err = fmt.Errorf("%s is longer than %d bytes", path, maxFile)
-	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(path)
+	text, err := regular.Read(path, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read credentials: %w", err)

@@ -125,6 +125,8 @@ func open(path string, flags uint64) (*os.File, error) {
 			continue
 		case errors.Is(err, unix.ENOSYS): // before Linux 5.6
 			return os.OpenFile(path, int(flags), 0)
+		case errors.Is(err, unix.ENXIO): // a socket, a device without a driver
+			return nil, fmt.Errorf("%s is not a regular file", path)
 		}
 		return nil, denied(path, err)
 	}

@@ -298,7 +298,8 @@ small_disk() {
 	disk=$BROLGA_CLUSTER_DIR/small-disk
 	mkdir -p "$disk"
 	mount -t tmpfs -o "size=$1,mode=0755" small-disk "$disk"
-	site_config "named.directory = \"$disk/named\""
+	site_config "named.directory = \"$disk/named\"
+named.user_share = 100"
 }
 
 @test "name: containers are not promised more than the disk has, and what was written to them stays" {

@@ -31,6 +31,7 @@ teardown() {
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
 	restore_site_config
 	rm -rf "$mine" "$BROLGA_CLUSTER_DIR"/named/n1/"$(id -u "$other")"
+	! mountpoint -q "$BROLGA_CLUSTER_DIR/fair-disk" || retry 20 umount "$BROLGA_CLUSTER_DIR/fair-disk"
 }
 
 # as_other COMMAND...: crun or as_user, as another user.
@@ -114,6 +115,56 @@ as_other_user() { as_other as_user "$@"; }
 	run_fails crun "${in_image[@]}" --container-name=x true
 	expect_match 'brolga: error: make container x: add it to your list of containers: permission denied'
 	nodes_idle
+}
+
+no_lock_left() { [[ -z $(find "$BROLGA_CLUSTER_DIR"/named/n1/*/ -maxdepth 1 -name '*.lock') ]]; }
+noted_none() { [[ -e $BROLGA_CLUSTER_DIR/run/unnamed/n1 ]]; }
+
+@test "whatever the user puts into the list, the end of the job removes the rest and no later job notices" {
+	site_config 'named.scope = "job"'
+	# One container exists, another was never made, and the third is the user's invention.
+	# shellcheck disable=SC2016 # for the shell in the job
+	run_ok as_user env mine="$mine" image="$BROLGA_TEST_IMAGE" salloc --quiet -w n1 bash -c '
+		srun --container-image="$image" --container-name=made true || exit 1
+		cd "$mine/list" || exit 1
+		rm "$SLURM_JOB_ID:made"
+		for name in made never invented; do mkdir -p "$SLURM_JOB_ID:$name/sub"; done
+		srun --container-image="$image" --container-name=never true && exit 1
+		mkfifo "1:fifo"; ln -s /etc/passwd "1:link"; echo text >"1:text"; ln "1:text" "1:hard"; mkdir $'"'1:a\\nb'"'
+		for i in {1..3000}; do : >"7:$i"; done
+		echo "$SLURM_JOB_ID"'
+	job=$(grep -oxE '[0-9]+' <<<"$output")
+	retry 20 no_lock_left || fail "$(ls -la "$mine")"
+	run_ok grep -h "from the list of containers" <(log_since_mark slurmd.n1.log)
+	for name in made never; do
+		expect_match "remove $job:$name from the list of containers: directory not empty"
+	done
+	# A third line is the second step's own.
+	mark_logs
+	run_ok as_other crun "${in_image[@]}" --container-name=x true
+	retry 20 no_lock_left || fail "the other user's container stays"
+	retry 20 noted_none || fail "the node is not known to have none"
+	run_ok crun -w n1 true
+	[[ -z $(log_since_mark slurmd.n1.log | grep -E 'helper has failed|list of containers') ]] || fail "$(log_since_mark slurmd.n1.log)"
+	nodes_idle
+}
+
+@test "a user who makes containers without end leaves room for the next user's" {
+	disk=$BROLGA_CLUSTER_DIR/fair-disk
+	mkdir -p "$disk"
+	mount -t tmpfs -o size=400m,mode=0755 fair-disk "$disk"
+	site_config "named.scope = \"job\"
+named.directory = \"$disk/named\""
+	as_user env image="$BROLGA_TEST_IMAGE" salloc --quiet -w n1 --overcommit --oversubscribe bash -c '
+		i=0; while srun --container-image="$image" --container-name=x$((i++)) true; do :; done
+		echo >started; while [[ ! -e go ]]; do sleep 0.1; done' >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+	retry 40 test -e "$user_home/started" || fail "$(<"$BATS_TEST_TMPDIR/out")"
+	output=$(<"$BATS_TEST_TMPDIR/out")
+	expect_match 'make container x[1-9]: your containers have [0-9]+m of .* on this node, and this cluster allows 50 % of what other users leave$'
+	expect_match 'brolga: hint: remove some \("brolga containers", "brolga rm"\)'
+	# The other user may write as much as the first one's largest container has.
+	run_ok as_other crun "${in_image[@]}" --overcommit --oversubscribe --container-name=x sh -c 'head -c 30M /dev/zero >/tmp/x && stat -c %s /tmp/x'
+	expect_line $((30 << 20))
 }
 
 @test "links in what is kept lead nowhere outside" {

@@ -291,6 +291,7 @@ func Default() Config {
 			Directory: "/var/spool/brolga",
 			Size:      20 << 30,
 			Count:     256,
+			UserShare: 50,
 			Unused:    Duration(30 * 24 * time.Hour),
 			Mke2fs:    "/usr/sbin/mke2fs",
 			Squeue:    "/usr/bin/squeue",

@@ -225,6 +225,8 @@ func TestCheck(t *testing.T) {
 		{"named.mke2fs", func(c *Config) { c.Named.Mke2fs = "mke2fs" }, `named.mke2fs = "mke2fs": want an absolute path without . and ..`},
 		{"named.squeue", func(c *Config) { c.Named.Squeue = "" }, `named.squeue = "": want an absolute path without . and ..`},
 		{"named.size", func(c *Config) { c.Named.Size = 1 << 20 }, `named.size = "1m": want 16m or more`},
+		{"named.user_share", func(c *Config) { c.Named.UserShare = 0 }, "named.user_share = 0: want a percentage from 1 to 100"},
+		{"named.user_share", func(c *Config) { c.Named.UserShare = 101 }, "named.user_share = 101: want a percentage from 1 to 100"},
 		{"named.count", func(c *Config) { c.Named.Count = 0 }, "named.count: want more than zero"},
 		{"named.unused", func(c *Config) { c.Named.Unused = 0 }, "named.unused: want more than zero"},
 		{"sync.ports", func(c *Config) { c.Sync.Ports = PortRange{1023, 7000} }, `sync.ports = "1023-7000": want a range of ports from 1024 on, the lower one first`},

@@ -23,6 +23,9 @@ type Named struct {
 	// there for another one to be made; 0 is no limit.
 	Count    int  `toml:"count"`
 	UserSize Size `toml:"user_size"`
+	// UserShare is how much of the disk, in percent of what other users leave, the
+	// containers of a user are promised in all.
+	UserShare int `toml:"user_share"`
 	// Unused is for how long nobody used one that "brolga gc --containers" removes.
 	Unused Duration `toml:"unused"`
 	// Mke2fs is the program that makes their file systems.
@@ -55,6 +58,9 @@ func checkNamed(c Config) error {
 	}
 	if c.Named.Count <= 0 {
 		errs = append(errs, errors.New("named.count: want more than zero"))
+	}
+	if c.Named.UserShare < 1 || c.Named.UserShare > 100 {
+		errs = append(errs, fmt.Errorf("named.user_share = %d: want a percentage from 1 to 100", c.Named.UserShare))
 	}
 	if c.Named.Unused <= 0 {
 		errs = append(errs, errors.New("named.unused: want more than zero"))

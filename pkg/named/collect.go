@@ -41,6 +41,8 @@ type Limits struct {
 	InUse func(*os.File) (bool, error)
 	// DryRun removes nothing.
 	DryRun bool
+	// Note, if set, is told what stays in a user's list, which is the user's to remove.
+	Note func(line string)
 }
 
 // asked is how often Slurm is asked about a job.
@@ -206,7 +208,12 @@ func (c *collector) remove(f found) error {
 	if c.limits.DryRun {
 		return nil
 	}
-	err := errors.Join(removeFiles(f.path), unlist(f.path))
+	err := removeFiles(f.path)
+	// The list is the user's, and may have anything of that name. It must not keep the
+	// rest of the container.
+	if left := unlist(f.path); left != nil && c.limits.Note != nil {
+		c.limits.Note(left.Error())
+	}
 	if err == nil {
 		err = os.Remove(f.path + suffixLock)
 	}

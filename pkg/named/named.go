@@ -207,12 +207,6 @@ func (c *Container) isCurrent(s State) bool {
 	return false
 }
 
-// isListed looks for the name in the user's directory.
-func isListed(path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(filepath.Join(filepath.Dir(path), list, filepath.Base(path)), &st) == nil
-}
-
 // boot identifies the time since the node was started (random(4)).
 func boot() string {
 	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // empty is always the same
@@ -249,7 +243,7 @@ func (c *Container) make(ctx context.Context, s State) error {
 // anything there.
 func (c *Container) addToList(text []byte) error {
 	// As root: the user need not see all of the way to it.
-	dir, err := os.OpenFile(filepath.Join(filepath.Dir(c.path), list), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	dir, err := openList(c.path)
 	if err != nil {
 		return err
 	}
@@ -329,13 +323,4 @@ func removeFiles(path string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// unlist removes a name of the user's, if it is there and no directory.
-func unlist(path string) error {
-	err := unix.Unlink(filepath.Join(filepath.Dir(path), list, filepath.Base(path)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s from the list of containers: %w", filepath.Base(path), err)
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,6 +173,88 @@ func TestListOfTheUser(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(s.Directory, "n1", "made")); err == nil {
 		t.Error("a file was made through a link")
+	}
+}
+
+// TestCollectWithATrickedList checks that nothing in the user's list keeps what is left
+// of a container, or of another, from being removed.
+func TestCollectWithATrickedList(t *testing.T) {
+	s := site(t)
+	for _, tt := range []struct {
+		name string
+		lay  func(path string) error
+		note string // that it leaves
+	}{
+		{"link", func(p string) error { return os.Symlink("/etc/passwd", p) }, ""},
+		{"fifo", func(p string) error { return unix.Mkfifo(p, 0o666) }, ""},
+		{"empty directory", func(p string) error { return os.Mkdir(p, 0) }, ""},
+		{"directory", func(p string) error { return os.MkdirAll(filepath.Join(p, "sub"), 0o777) }, "remove 5:x from the list of containers: directory not empty"},
+		{"mount", func(p string) error { return errors.Join(os.Mkdir(p, 0o777), unix.Mount("x", p, "tmpfs", 0, "")) }, "remove 5:x from the list of containers: device or resource busy"},
+		{"mount over the list", func(p string) error { return unix.Mount("x", filepath.Dir(p), "tmpfs", 0, "") }, "invalid cross-device link"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := makeOne(t, s, of(5, 0))
+			makeOne(t, s, of(6, 0))
+			listed := filepath.Join(filepath.Dir(c.path), list, "5:x")
+			must(t, os.Remove(listed))
+			must(t, tt.lay(listed))
+			t.Cleanup(func() {
+				_ = unix.Unmount(listed, unix.MNT_DETACH)
+				_ = unix.Unmount(filepath.Dir(listed), unix.MNT_DETACH)
+				must(t, os.RemoveAll(filepath.Dir(c.path)))
+			})
+			var notes []string
+			for _, job := range []uint32{5, 6} {
+				must(t, Collect(s, "n1", Limits{Ended: job, MaxSize: -1, Note: func(line string) { notes = append(notes, line) }}, nil))
+			}
+			left, err := filepath.Glob(filepath.Join(filepath.Dir(c.path), "*:*"))
+			if err != nil || len(left) != 0 {
+				t.Errorf("left are %q, %v", left, err)
+			}
+			if (len(notes) == 0) != (tt.note == "") || len(notes) > 2 || len(notes) > 0 && !strings.Contains(notes[0], tt.note) {
+				t.Errorf("noted are %q; want %q", notes, tt.note)
+			}
+		})
+	}
+}
+
+// TestReserveIsFair checks that a user who makes containers without end takes a share of
+// the disk, and that the next user's first one has room.
+func TestReserveIsFair(t *testing.T) {
+	s := site(t)
+	s.Size = 8 << 40
+	disk := t.TempDir()
+	must(t, unix.Mount("x", disk, "tmpfs", 0, "size=400m"))
+	t.Cleanup(func() { must(t, unix.Unmount(disk, 0)) })
+	s.Directory = filepath.Join(disk, "named")
+	fill := func(user identity.User, name string) (sizes []int64, err error) {
+		for i := range 100 {
+			c, err := Open(s, request.Named{Name: name + strconv.Itoa(i), Node: "n1", Job: 5}, user)
+			must(t, err)
+			err = c.Make(t.Context(), State{})
+			info, statErr := os.Stat(c.path + suffixData)
+			must(t, c.Release())
+			if err != nil {
+				return sizes, err
+			}
+			must(t, statErr)
+			sizes = append(sizes, info.Size()>>20)
+		}
+		return sizes, nil
+	}
+	// 384 MiB without what is spare: a half of these, then of what ada leaves.
+	first, err := fill(ada, "x")
+	if err == nil || !strings.Contains(err.Error(), "this cluster allows 50 % of what other users leave") || len(first) != 3 || first[0] < 90 || first[0] > 96 {
+		t.Errorf("ada has %d, %v", first, err)
+	}
+	second, err := fill(identity.User{UID: 4712, GID: 4712, Name: "bob"}, "x")
+	if err == nil || len(second) < 1 || second[0] < 40 || second[0] > 54 {
+		t.Errorf("bob has %d, %v", second, err)
+	}
+	// All are within what the disk has.
+	c := open(t, s, request.Named{Name: "y", Node: "n1", Job: 5})
+	if left, own, err := c.room(); err != nil || left <= 0 || own < 150<<20 || own > 192<<20 {
+		t.Errorf("room = %d, %d, %v", left, own, err)
 	}
 }
 

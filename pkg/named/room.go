@@ -26,8 +26,12 @@ const unit = 1 << 20
 const lockName = ".lock"
 
 // reserve gives the file of a new container its size: that of the site, or half of
-// what the disk has and no container was promised. A disk that is full below a file
-// system loses what was written to that, although no write has failed.
+// what its user may still be promised. A disk that is full below a file system loses
+// what was written to that, although no write has failed.
+//
+// All users are promised no more than the disk has, and each of them no more than a
+// share of what the others leave. So a user who makes containers without end takes one
+// share, and another user's first container has room.
 func (c *Container) reserve(f *os.File) error {
 	lock, err := lockFile(filepath.Join(c.site.Directory, lockName), 0)
 	if err != nil {
@@ -41,32 +45,49 @@ func (c *Container) reserve(f *os.File) error {
 	}
 	size := int64(c.site.Size)
 	if !c.site.Overcommit {
-		room, err := c.room()
+		left, own, err := c.room()
 		if err != nil {
 			return err
 		}
-		if size = min(size, room/2/unit*unit); size < config.MinNamed {
-			return c.noRoom(room)
+		mine := (left+own)/100*int64(c.site.UserShare) - own
+		switch size = min(size, max(0, mine)/2/unit*unit); {
+		case left/2 < config.MinNamed:
+			return c.noRoom(left)
+		case size < config.MinNamed:
+			return c.noShare(own)
 		}
 	}
 	return f.Truncate(size)
 }
 
-// room is what the disk has left when all containers on it are full.
-func (c *Container) room() (int64, error) {
+// room returns what the disk has left when all containers on it are full, and what the
+// user's own take of it then.
+func (c *Container) room() (left, own int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(c.site.Directory, &st); err != nil {
-		return 0, fmt.Errorf("find out what room is left: %w", err)
+		return 0, 0, fmt.Errorf("find out what room is left: %w", err)
 	}
-	room := int64(st.Bavail)*st.Bsize - spare
+	left = int64(st.Bavail)*st.Bsize - spare
 	all, err := filepath.Glob(filepath.Join(c.site.Directory, "*", "*", "*"+suffixData))
+	user := filepath.Base(filepath.Dir(c.path))
 	for _, path := range all {
 		var f unix.Stat_t
-		if unix.Lstat(path, &f) == nil {
-			room -= max(0, f.Size-f.Blocks*512)
+		if path == c.path+suffixData || unix.Lstat(path, &f) != nil {
+			continue
+		}
+		left -= max(0, f.Size-f.Blocks*512)
+		if filepath.Base(filepath.Dir(path)) == user {
+			own += max(f.Size, f.Blocks*512)
 		}
 	}
-	return max(0, room), err
+	return max(0, left), own, err
+}
+
+// noShare says that the user has had what there is for one.
+func (c *Container) noShare(own int64) error {
+	return fault.WithHint(fmt.Errorf("your containers have %s of %s on this node, and this cluster allows %d %% of what other users leave",
+		config.Size(own/unit*unit), c.site.Directory, c.site.UserShare),
+		`remove some ("brolga containers", "brolga rm"), those of jobs go when the jobs end; or try another node`)
 }
 
 func (c *Container) noRoom(room int64) error {

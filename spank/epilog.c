@@ -65,10 +65,12 @@ static bool has_left(void)
 }
 
 /* Between fork and execve: system calls only. */
-__attribute__((noreturn)) static void execute(char *const arguments[], char *const environment[])
+__attribute__((noreturn)) static void execute(char *const arguments[], char *const environment[],
+					      int said)
 {
 	int null = open("/dev/null", O_RDWR);
 
+	dup2(said, STDERR_FILENO);
 	if (null >= 0) {
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
@@ -80,7 +82,7 @@ __attribute__((noreturn)) static void execute(char *const arguments[], char *con
 
 /*
  * Waits for the helper, if there is something to do. Returns 0, or -1 if it did not
- * do its work; what it said is in slurmd's log.
+ * do its work. Its lines are repeated in slurmd's log.
  */
 int epilog_run(const char *config, const char *node, uint32_t job)
 {
@@ -90,7 +92,7 @@ int epilog_run(const char *config, const char *node, uint32_t job)
 			      (char *)node,  number, NULL };
 	char *environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", slurm_conf,
 				NULL };
-	int status = 0;
+	int status = 0, said[2];
 	pid_t pid;
 
 	if (has_none(config ? config : "", node) && !has_left())
@@ -100,11 +102,18 @@ int epilog_run(const char *config, const char *node, uint32_t job)
 		snprintf(slurm_conf, sizeof(slurm_conf), "SLURM_CONF=%s", conf);
 	else
 		environment[2] = NULL;
+	/* slurmd keeps no standard error of this process. */
+	if (pipe2(said, O_CLOEXEC) < 0)
+		return -1;
 	pid = fork();
 	if (pid == 0)
-		execute(arguments, environment);
-	if (pid < 0)
+		execute(arguments, environment, said[1]);
+	close(said[1]);
+	if (pid < 0) {
+		close(said[0]);
 		return -1;
+	}
+	helper_repeat(said[0]);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -1;

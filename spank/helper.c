@@ -158,8 +158,8 @@ int helper_tell(int request, const struct message *m, char *reply, size_t size)
 	return 0;
 }
 
-/* Repeats in slurmstepd's log the lines that come until end-of-file. */
-static void repeat_lines(int from)
+/* Repeats in Slurm's log the lines that come until end-of-file, and closes the file. */
+void helper_repeat(int from)
 {
 	char line[4096];
 	FILE *lines = fdopen(from, "r");
@@ -198,5 +198,5 @@ void helper_finish(int request)
 	close(report[1]);
 	if (rc < 0)
 		slurm_error("brolga: run what hooks do at poststop: " BROLGA_HELPER ": %m");
-	repeat_lines(report[0]);
+	helper_repeat(report[0]);
 }

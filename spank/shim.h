@@ -130,6 +130,7 @@ int library_launch(const struct message *m, char *reply, size_t size);
 int helper_start(int tasks, char *reply, size_t size);
 int helper_tell(int request, const struct message *m, char *reply, size_t size);
 void helper_finish(int request);
+void helper_repeat(int from);
 
 /* ---- epilog.c: the end of a job on a node ---- */
 

@@ -9,13 +9,15 @@
 //	brolga-helper run     the same for "brolga run": a message of package local, the
 //	                      command on descriptor 3, the image on 4
 //	brolga-helper init    libcontainer's init; started by the helper itself
-//	brolga-helper poststop  run what the first helper has noted on descriptor 0; the
+//	brolga-helper poststop  do what the first helper has noted, in files whose paths
+//	                      are on descriptor 0: kill processes, run programs. The
 //	                      shim starts it when the step has ended, and repeats in
 //	                      slurmstepd's log what it says on descriptor 3
 //	brolga-helper end CONFIG NODE JOB
 //	                      remove what a job that has ended has left on the node,
-//	                      and run what nobody else will run at poststop; the shim
-//	                      starts it in the job's epilog
+//	                      and do at poststop what nobody else will; the shim starts
+//	                      it in the job's epilog, and repeats in slurmd's log what
+//	                      it says on standard error
 //
 // It is a program of its own, beside brolga, because it starts once per node
 // and step, and libcontainer starts it once more: it links no registry client.
@@ -28,6 +30,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	// Its C constructor runs before main when the program is the init.
@@ -62,7 +65,7 @@ func main() {
 	switch verb {
 	case "end":
 		if err := end(os.Args[2:]); err != nil {
-			fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
+			toSlurmd(fault.Line(err))
 			os.Exit(1)
 		}
 	case "init":
@@ -136,25 +139,25 @@ func stepd() int {
 	return int(peer.Pid)
 }
 
-// tellStepd leaves text in the socket, where it is until slurmstepd passes it on to
-// the helper that it starts in the end.
-func tellStepd(text string) error {
-	if _, err := unix.Write(request, []byte(text)); err != nil {
+// tellStepd leaves the path of a note in the socket, where it is until slurmstepd passes
+// it on to the helper that it starts in the end.
+func tellStepd(path string) error {
+	if _, err := unix.Write(request, []byte(path+"\n")); err != nil {
 		return fmt.Errorf("tell slurmstepd what runs at poststop: %w", err)
 	}
 	return nil
 }
 
-// poststop runs programs when the step has ended. What fails is told, and changes
-// nothing any more.
+// poststop kills processes and runs programs when the step has ended. What fails is
+// told, and changes nothing any more.
 func poststop() {
 	out := os.NewFile(socket, "slurmstepd")
 	unix.CloseOnExec(socket)
 	leaveSlurmstepd()
 	tell := func(line string) { fmt.Fprintln(out, line) }
-	path, err := io.ReadAll(os.Stdin)
-	if err == nil {
-		err = external.Stopped(string(path), external.NewRunner(), tell)
+	paths, err := io.ReadAll(os.Stdin)
+	for path := range strings.Lines(string(paths)) {
+		err = errors.Join(err, external.Stopped(strings.TrimSpace(path), external.NewRunner(), tell))
 	}
 	if err != nil {
 		tell(fault.Line(err))
@@ -163,6 +166,9 @@ func poststop() {
 
 // endLimit is as long as a job's end waits. What is left then is removed later.
 const endLimit = 30 * time.Second
+
+// toSlurmd says a line that the plugin repeats in slurmd's log.
+func toSlurmd(line string) { fmt.Fprintln(os.Stderr, line) }
 
 // end removes the named containers of a job that has ended, and sees to what is left
 // of steps whose slurmstepd was killed.
@@ -179,9 +185,7 @@ func end(args []string) error {
 	if err != nil {
 		return err
 	}
-	err = external.Abandoned(external.Notes(), external.NewRunner(), func(line string) {
-		fmt.Fprintln(os.Stderr, "brolga-helper: "+line)
-	})
+	err = external.Abandoned(external.Notes(), external.NewRunner(), toSlurmd)
 	return errors.Join(err, removeContainers(cfg, conf, node, uint32(number)))
 }
 
@@ -189,7 +193,7 @@ func removeContainers(cfg config.Config, conf, node string, ended uint32) error 
 	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
 	err := named.Collect(cfg.Named, node, named.Limits{
-		Ended: ended, MaxSize: -1,
+		Ended: ended, MaxSize: -1, Note: toSlurmd,
 		Jobs: func() (map[uint32]bool, error) { return named.Jobs(ctx, cfg.Named, node, os.Environ()) },
 	}, nil)
 	if err == nil {

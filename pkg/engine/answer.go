@@ -10,6 +10,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/wire"
@@ -86,7 +87,9 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 		plan, err = e.plan(first, b)
 	}
 	if err == nil {
+		e.adopted = e.Servers.Leave()
 		*company, err = e.accompany(b, plan, first.PID)
+		err = errors.Join(err, e.leaveProcesses())
 	}
 	told, err := e.gates.pass(err)
 	e.tellAudit(err)
@@ -97,13 +100,25 @@ func (e *Engine) compose(first *task.Hello, b *built, company *[]hook.Company, e
 }
 
 func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
-	e.Servers.Leave()
 	plan, err := task.NewPlan(b.container, b.process, b.numbers, e.Job.Request, e.user(), b.entrypoint, e.Job.Env, first.Cwd)
 	plan = append(plan, e.labels().Records()...)
 	if e.filter != nil {
 		plan = append(plan, wire.Record{Key: "seccomp", Value: e.filter.String()})
 	}
 	return plan, err
+}
+
+// leaveProcesses notes for slurmstepd the processes that work for the container. They end
+// with it, unless their user stops them.
+func (e *Engine) leaveProcesses() error {
+	if e.Local != nil {
+		return nil
+	}
+	path, err := external.LeaveProcesses(external.Notes(), e.Job.Request.Step, e.adopted, e.Stepd)
+	if path == "" || err != nil {
+		return err
+	}
+	return e.Tell(path)
 }
 
 // adopt makes a process one of the step that a task is in, to be counted, limited and

@@ -53,7 +53,10 @@ func (e *Engine) step(b *built, plan []wire.Record, first int) (hook.Step, error
 		Filter: e.filter,
 		Labels: e.labels(),
 		Inside: b.container.Inside,
-		Adopt:  func(pid int) error { return e.adopt(pid, first) },
+		Adopt: func(pid int) error {
+			e.adopted = append(e.adopted, pid)
+			return e.adopt(pid, first)
+		},
 	}, nil
 }
 

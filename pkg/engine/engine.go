@@ -64,8 +64,10 @@ type Engine struct {
 	log   *audit.Log  // nil where there is none
 	audit audit.Event // what is known of the container
 
-	left bool          // Tell was called
-	told []wire.Record // what the tasks tell the user
+	left bool // Tell was called for programs
+	// adopted are the processes that work for the container.
+	adopted []int
+	told    []wire.Record // what the tasks tell the user
 	// filter is what the site's seccomp profile says; nil where there is none.
 	filter *seccomp.Filter
 	// release gives the container's name free; nil where it has none.

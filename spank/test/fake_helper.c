@@ -96,6 +96,8 @@ int main(int argc, char **argv)
 	note_start(argc, argv);
 	if (argc > 1 && strcmp(argv[1], "poststop") == 0)
 		return poststop();
+	if (argc > 1 && strcmp(argv[1], "end") == 0)
+		fputs("removed\nnot removed\n", stderr);
 	note_message();
 	while (poll(&tasks, 1, -1) < 0)
 		;

@@ -571,7 +571,7 @@ static void end_of_a_job(void)
 			   "env LC_ALL=C.UTF-8\nenv SLURM_CONF=/etc/slurm/x.conf\n"));
 	CHECK(!strstr(note, "SPANK_X"));
 	free(note);
-	CHECK_TEXT(fake_log(), "");
+	CHECK_TEXT(fake_log(), "error: brolga: removed\nerror: brolga: not removed\n");
 }
 
 static void end_of_a_job_without_helper(void)

@@ -9,8 +9,8 @@ import (
 )
 
 // Servers are the processes that serve squashfs files to a container. They end with
-// its mounts, unless their user has stopped them. Slurm kills them with the step where it
-// has cgroups, and who starts them kills those that no container uses.
+// its mounts, unless their user has stopped them. Whoever starts them kills those that
+// no container uses. The others are killed when the step has ended.
 //
 // They are children of this process, which waits for none of them: no number of
 // theirs is ever another's.
@@ -31,10 +31,13 @@ func (s *Servers) start(f func() (pid int, err error)) error {
 }
 
 // Leave says that a container uses them: they are not this process's to kill any more.
-func (s *Servers) Leave() {
+// It returns their numbers.
+func (s *Servers) Leave() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	pids := s.pids
 	s.pids = nil
+	return pids
 }
 
 // Kill ends those that were not left.

@@ -24,8 +24,8 @@ import (
 
 // The stage poststop comes when the step has ended, and no process of the helper is
 // left by then. The helper leaves a note in the node's run directory, which only root
-// can write to: what is to be run, as it was described and selected when the step
-// began, and who will see to it. That is the step's slurmstepd, which starts a helper
+// can write to: which processes must end, what is to be run, as it was described and
+// selected when the step began, and who will see to it. That is the step's slurmstepd, which starts a helper
 // for it. If slurmstepd is killed itself, the next helper that does this on the node
 // finds the note of one that is gone, and does that, too.
 
@@ -39,6 +39,8 @@ type note struct {
 	// Paths are those of the descriptors.
 	Paths   []string
 	Timeout time.Duration
+	// Processes are killed.
+	Processes []process
 	// Owner is the process that sees to it.
 	Owner process
 }
@@ -72,6 +74,54 @@ func Leave(dir string, hooks []hook.Hook, state specs.State, owner int) (string,
 		return "", fmt.Errorf("note what runs at poststop: %w", err)
 	}
 	return path, nil
+}
+
+// LeaveProcesses notes processes that must not outlive a step, as Leave notes programs.
+// Their user may have stopped them, and then they notice no end of anything. The
+// processes must not have been waited for: their numbers are theirs.
+func LeaveProcesses(dir, step string, pids []int, owner int) (string, error) {
+	n := note{State: specs.State{Version: specs.Version, ID: "step-" + step}}
+	for _, pid := range pids {
+		p, err := identify(pid)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("note what ends with the step: %w", err)
+		}
+		n.Processes = append(n.Processes, p)
+	}
+	if len(n.Processes) == 0 {
+		return "", nil
+	}
+	path, err := n.write(dir, owner)
+	if err != nil {
+		return "", fmt.Errorf("note what ends with the step: %w", err)
+	}
+	return path, nil
+}
+
+// kill kills a process, if it is still that one.
+func (p process) kill() error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kill process %d: %w", p.PID, err)
+	}
+	defer unix.Close(fd)
+	now, err := identify(p.PID)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && now != p {
+		return nil
+	}
+	if err == nil {
+		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", p.PID, err)
+	}
+	return nil
 }
 
 // Refuse is Leave where nobody sees the end of a container.
@@ -185,6 +235,11 @@ func runNote(path string, runner *Runner, tell func(line string), runFor func(ow
 	}
 	if !runFor(n.Owner) {
 		return nil
+	}
+	for _, p := range n.Processes {
+		if err := p.kill(); err != nil {
+			tell(fmt.Sprintf("%s: %v", n.State.ID, err))
+		}
 	}
 	for i, d := range n.Programs {
 		d.Path = n.Paths[i]

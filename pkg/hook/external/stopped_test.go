@@ -152,3 +152,56 @@ func TestLeaveNothing(t *testing.T) {
 		t.Errorf("Leave = %q, %v; want nothing", path, err)
 	}
 }
+
+// TestLeaveProcesses checks that a process is killed though it was stopped, and that
+// another one with its number is not.
+func TestLeaveProcesses(t *testing.T) {
+	needsRoot(t)
+	dir := t.TempDir()
+	c := exec.Command("sleep", "300")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Process.Kill()
+	if err := c.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(text string) string
+		killed bool
+	}{
+		{"another one with its number", func(text string) string { return strings.Replace(text, `"Began":"`, `"Began":"1`, 1) }, false},
+		{"itself", func(text string) string { return text }, true},
+	} {
+		path, err := LeaveProcesses(dir, "1.0", []int{ended(t), c.Process.Pid}, os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, []byte(tt.change(string(text))), 0o600)
+		}
+		if err == nil {
+			err = Stopped(path, NewRunner(), func(line string) { t.Errorf("told %q", line) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the note is left: %v", tt.name, err)
+		}
+		if !tt.killed {
+			if p, err := identify(c.Process.Pid); err != nil || p.PID != c.Process.Pid {
+				t.Errorf("%s: it was killed: %v", tt.name, err)
+			}
+			continue
+		}
+		if err := c.Wait(); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("%s: Wait = %v", tt.name, err)
+		}
+	}
+	if path, err := LeaveProcesses(dir, "1.0", []int{ended(t)}, os.Getpid()); path != "" || err != nil {
+		t.Errorf("LeaveProcesses of nobody = %q, %v", path, err)
+	}
+}

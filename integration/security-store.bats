@@ -244,6 +244,52 @@ pin_variable() { sed -n 's/.*PinVariable *= "\(.*\)"/\1/p' "$repo/pkg/option/opt
 	expect_clean
 }
 
+# copies_in DIRECTORY: nodes keep copies there, and another store has an image, in the file $theirs.
+copies_in() {
+	local other_image second=$BROLGA_CLUSTER_DIR/second
+	install -d -m 0711 -o brolga -g brolga "$second"
+	sed -i "s|^store = .*|store = \"$second\"|" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	other_image=$(fresh_image 4)
+	run_ok crun --container-image="$other_image" cat /stamp
+	theirs=$(ls "$second"/sha256/*.squashfs)
+	sed -i "s|^store = .*|store = [\"$BROLGA_CLUSTER_DIR/store\", \"$second\"]|" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	site_config "store_copy_to = \"$1\"
+store_copy_size = \"9m\""
+}
+
+@test "store: a place for copies that a user has made first leads to no other store" {
+	ways=/dev/shm/brolga-ways-$$
+	copies_in "$ways/copies"
+	as_user mkdir "$ways"
+	as_user ln -s "$BROLGA_CLUSTER_DIR/second" "$ways/copies"
+	ref=$(fresh_image 6)
+	run_ok crun --container-image="$ref" cat /stamp
+	[[ -e $theirs ]] || fail "the other store has lost an image"
+	((1 == $(find "$BROLGA_CLUSTER_DIR"/second/sha256 -name '*.squashfs' | wc -l))) || fail "a copy was made in the other store"
+	run_fails env BROLGA_CONFIG="$BROLGA_CONFIG" brolga images --store
+	expect_match "^brolga: error: store_copy_to: $ways \(owner [0-9]+, mode [0-7]+\): someone other than root and brolga could change it$"
+	expect_match '^brolga: hint: remove it, and make it when the node starts'
+	# Nor does root make anything in a directory of the user's.
+	rm "$ways/copies"
+	run_ok crun --container-image="$ref" cat /stamp
+	[[ -z $(ls -A "$ways") ]] || fail "root made $(ls "$ways")"
+	rm -r "$ways" "$BROLGA_CLUSTER_DIR/second"
+}
+
+@test "store: a place for named containers that a user has made first is refused, and nothing is made there" {
+	ways=/dev/shm/brolga-ways-$$
+	as_user mkdir "$ways" "$ways/dir"
+	sed -i "s|^named.directory = .*|named.directory = \"$ways/dir\"|" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	for trick in "mkdir $ways/dir" "ln -s $ways/target $ways/dir"; do
+		as_user sh -c "rm -r $ways; mkdir $ways $ways/target; $trick"
+		run_fails crun -w n1 --container-image="$BROLGA_TEST_IMAGE" --container-name=x true
+		expect_match "brolga: error: open container x: $ways \(owner [0-9]+, mode [0-7]+\): someone other than root could change it$"
+		[[ -z $(find "$ways" -user root) ]] || fail "root made $(find "$ways" -user root)"
+	done
+	rm -r "$ways"
+	nodes_idle
+}
+
 @test "helper: nothing of the user's environment reaches it or a conversion" {
 	ref=$(fresh_image)
 	as_user mkdir -p bin

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"os/user"
 	"syscall"
@@ -87,8 +88,16 @@ func openStores(c config.Config) (store.Tiers, error) {
 		return nil, fault.WithHint(fmt.Errorf("only root and %s may look into the store", c.StoreOwner), "without --store this is about your own images")
 	}
 	stores, err := store.NewTiers(c.Store, owner).Existing()
-	if copies := store.New(c.StoreCopyTo, owner); err == nil && copies.Check() == nil {
+	if err != nil || c.StoreCopyTo == "" {
+		return stores, err
+	}
+	copies := store.New(c.StoreCopyTo, owner)
+	switch err := copies.CheckPlace(); {
+	case errors.Is(err, iofs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("store_copy_to: %w", err)
+	default:
 		stores = append(stores, copies)
 	}
-	return stores, err
+	return stores, nil
 }

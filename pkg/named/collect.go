@@ -214,8 +214,11 @@ func (c *collector) remove(f found) error {
 	if left := unlist(f.path); left != nil && c.limits.Note != nil {
 		c.limits.Note(left.Error())
 	}
-	if err == nil {
-		err = os.Remove(f.path + suffixLock)
+	if err != nil {
+		return err
+	}
+	if err = os.Remove(f.path + suffixLock); errors.Is(err, fs.ErrNotExist) { // by another one
+		return nil
 	}
 	return err
 }

@@ -127,14 +127,15 @@ func Open(site config.Named, want request.Named, user identity.User) (*Container
 // makeDirectories makes what is missing on the way to the container. Users may
 // pass, to look at what is theirs.
 func (c *Container) makeDirectories(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
+	const hint = "named.directory of the site configuration must be root's alone, with all above it: remove it, and make it when the node starts"
+	if err := trust.MakeAll(filepath.Dir(dir), 0o755); err != nil {
+		return fault.WithHint(err, hint)
 	}
 	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := trust.Check(dir); err != nil {
-		return fault.WithHint(err, "named.directory of the site configuration must be root's alone, with all above it")
+		return fault.WithHint(err, hint)
 	}
 	names := filepath.Join(dir, list)
 	err := os.Mkdir(names, 0o700)

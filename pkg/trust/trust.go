@@ -43,7 +43,7 @@ func CheckOpen(f *os.File, path string) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("stat %s: %w", path, err)
 	}
-	if err := check(path, &st, 0o022); err != nil {
+	if err := check(path, &st, 0o022, ErrTamperable); err != nil {
 		return err
 	}
 	return Check(path)
@@ -55,7 +55,41 @@ const maxLinks = 40
 
 // Check tells whether the file at path, an absolute one, and all that leads to
 // it are root's alone: directories, and symbolic links, which are followed.
-func Check(path string) error {
+func Check(path string) error { return checkWay(path, 0, ErrTamperable) }
+
+// CheckOf is Check where files may belong to one other user, of that name, too.
+func CheckOf(path string, owner uint32, name string) error {
+	return checkWay(path, owner, tamperableError(name))
+}
+
+// tamperableError is ErrTamperable for what belongs to the user of that name.
+type tamperableError string
+
+func (e tamperableError) Error() string {
+	return fmt.Sprintf("someone other than root and %s could change it", string(e))
+}
+
+// Is makes it ErrTamperable.
+func (tamperableError) Is(target error) bool { return target == ErrTamperable }
+
+// MakeAll makes a directory and those above it that are missing. All of them must be
+// root's alone then. Nothing is made below one that is not. Identity: root.
+func MakeAll(path string, perm os.FileMode) error {
+	parent := filepath.Dir(path)
+	if parent == path {
+		return nil
+	}
+	if err := MakeAll(parent, perm); err != nil {
+		return err
+	}
+	err := os.Mkdir(path, perm)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return Check(path)
+}
+
+func checkWay(path string, owner uint32, tamperable error) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("check %q: not an absolute path", path)
 	}
@@ -64,7 +98,7 @@ func Check(path string) error {
 	for len(rest) > 0 {
 		next := filepath.Join(at, rest[0]) // at has no links: ".." is its parent
 		rest = rest[1:]
-		isLink, err := checkOne(next)
+		isLink, err := checkOne(next, owner, tamperable)
 		if err != nil {
 			return err
 		}
@@ -93,7 +127,7 @@ func names(path string) []string {
 
 // checkOne checks one file, directory or link, which stands in a directory that
 // was checked.
-func checkOne(path string) (isLink bool, err error) {
+func checkOne(path string, owner uint32, tamperable error) (isLink bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return false, fmt.Errorf("stat %s: %w", path, err)
@@ -107,7 +141,10 @@ func checkOne(path string) (isLink bool, err error) {
 			writable = 0 // what root owns there cannot be exchanged by others
 		}
 	}
-	return isLink, check(path, &st, writable)
+	if st.Uid == owner && st.Mode&writable == 0 {
+		return isLink, nil
+	}
+	return isLink, check(path, &st, writable, tamperable)
 }
 
 // unmapped is the number that files of users have who do not exist in the user
@@ -134,9 +171,9 @@ func mapsOne(users string) bool {
 	return len(fields) == 3 && fields[1] != "0" && fields[2] == "1"
 }
 
-func check(path string, st *unix.Stat_t, writable uint32) error {
+func check(path string, st *unix.Stat_t, writable uint32, tamperable error) error {
 	if !isRoot(st.Uid) || st.Mode&writable != 0 {
-		return fmt.Errorf("%s (owner %d, mode %04o): %w", path, st.Uid, st.Mode&0o7777, ErrTamperable)
+		return fmt.Errorf("%s (owner %d, mode %04o): %w", path, st.Uid, st.Mode&0o7777, tamperable)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -176,5 +177,67 @@ func TestMapsOne(t *testing.T) {
 		if got := mapsOne(users); got != want {
 			t.Errorf("mapsOne(%q) = %v; want %v", users, got, want)
 		}
+	}
+}
+
+// TestCheckOf checks that what belongs to one user is good for that user alone.
+func TestCheckOf(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: gives files away")
+	}
+	dir, err := os.MkdirTemp("", "trust") // in a directory that is root's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	theirs, link := filepath.Join(dir, "theirs"), filepath.Join(dir, "link")
+	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(theirs, 0o711), os.Chown(theirs, 4711, 4711), os.Symlink("/usr", link), os.Lchown(link, 4712, 4712))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckOf(theirs, 4711, "ada"); err != nil {
+		t.Errorf("CheckOf = %v", err)
+	}
+	for _, tt := range []struct {
+		path  string
+		owner uint32
+		mode  os.FileMode
+	}{{theirs, 4712, 0o711}, {theirs, 4711, 0o733}, {link, 4711, 0o711}, {filepath.Join(link, "bin"), 4711, 0o711}} {
+		if err := os.Chmod(theirs, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		err := CheckOf(tt.path, tt.owner, "ada")
+		if !errors.Is(err, ErrTamperable) || !strings.Contains(err.Error(), "someone other than root and ada could change it") {
+			t.Errorf("CheckOf(%s, %d) = %v", tt.path, tt.owner, err)
+		}
+	}
+}
+
+// TestMakeAll checks that nothing is made below what another user could change.
+func TestMakeAll(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: gives files away")
+	}
+	dir, err := os.MkdirTemp("", "trust")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	theirs := filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(theirs, 0o755), os.Chown(theirs, 4711, 4711), os.Symlink(theirs, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := MakeAll(filepath.Join(dir, "a/b"), 0o755); err != nil {
+			t.Errorf("MakeAll = %v", err)
+		}
+	}
+	for _, path := range []string{"theirs/a/b", "link/a/b"} {
+		if err := MakeAll(filepath.Join(dir, path), 0o755); !errors.Is(err, ErrTamperable) {
+			t.Errorf("MakeAll(%s) = %v", path, err)
+		}
+	}
+	if made, err := os.ReadDir(theirs); err != nil || len(made) != 0 {
+		t.Errorf("made are %v, %v", made, err)
 	}
 }

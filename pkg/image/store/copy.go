@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
 // errNoRoom means that a copy would exceed the limit.
@@ -54,12 +56,29 @@ func (s *Store) Copy(ctx context.Context, img Image, limit int64) (Image, error)
 	return copied, nil
 }
 
-// make makes the directory, as root, for the store owner. Who else may have made
-// it: [Store.Check] looks.
+// CheckPlace is Check for a directory of a node, which anybody might have made first:
+// no other user may be able to put a link or another directory in its place.
+func (s *Store) CheckPlace() error {
+	if err := s.checkWay(s.dir); err != nil {
+		return err
+	}
+	return s.Check()
+}
+
+func (s *Store) checkWay(path string) error {
+	return fault.WithHint(trust.CheckOf(path, s.owner.UID, s.owner.Name),
+		"remove it, and make it when the node starts, or name a directory below one that is root's alone, such as /run")
+}
+
+// make makes the directory, as root, for the store owner, where only root can have made
+// what is above it.
 func (s *Store) make() error {
+	if err := s.checkWay(filepath.Dir(s.dir)); err != nil {
+		return err
+	}
 	err := os.Mkdir(s.dir, 0o700)
 	if errors.Is(err, os.ErrExist) {
-		return s.Check()
+		return s.CheckPlace()
 	}
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ teardown() {
 
 kinds=(fifo socket device dir loop closed huge)
 
-# What is said of a kind of file.
+# reason_of KIND: a regular expression for the error.
 reason_of() {
 	case $1 in
 	loop) echo 'too many levels of symbolic links' ;;

@@ -269,7 +269,7 @@ store_copy_size = \"9m\""
 	run_fails env BROLGA_CONFIG="$BROLGA_CONFIG" brolga images --store
 	expect_match "^brolga: error: store_copy_to: $ways \(owner [0-9]+, mode [0-7]+\): someone other than root and brolga could change it$"
 	expect_match '^brolga: hint: remove it, and make it when the node starts'
-	# Nor does root make anything in a directory of the user's.
+	# Root makes nothing in the directory either.
 	rm "$ways/copies"
 	run_ok crun --container-image="$ref" cat /stamp
 	[[ -z $(ls -A "$ways") ]] || fail "root made $(ls "$ways")"

@@ -15,6 +15,8 @@ setup() {
 	chown "$BROLGA_TEST_USER:" "$user_home/app.sqsh"
 	as_user rm -f started go
 	background=
+	# The command itself needs nothing that squashfuse serves.
+	served=(--container-image="$BROLGA_TEST_IMAGE" --container-mounts=./app.sqsh:/mnt:sqsh)
 }
 
 teardown() {
@@ -52,7 +54,7 @@ expect_gone() {
 stepd_of() { pgrep -f "^slurmstepd: \[$(squeue --noheader --user="$BROLGA_TEST_USER" --format=%A).0\]"; }
 
 @test "stopped: a squashfuse ends with its step" {
-	start_step 1 --container-image=./app.sqsh
+	start_step 1 "${served[@]}"
 	as_user touch go
 	wait "$background" || fail "$(<"$BATS_TEST_TMPDIR/out")"
 	expect_gone
@@ -60,6 +62,11 @@ stepd_of() { pgrep -f "^slurmstepd: \[$(squeue --noheader --user="$BROLGA_TEST_U
 
 @test "stopped: each squashfuse of a step that is cancelled ends" {
 	start_step 2 --container-image="$BROLGA_TEST_IMAGE" --container-mounts=./app.sqsh:/mnt:sqsh,./app.sqsh:/opt:sqsh
+	as_user scancel --signal=KILL --user "$BROLGA_TEST_USER"
+	wait "$background" || true
+	expect_gone
+	as_user rm started
+	start_step 1 --container-image=./app.sqsh
 	as_user scancel --signal=KILL --user "$BROLGA_TEST_USER"
 	wait "$background" || true
 	expect_gone
@@ -73,7 +80,7 @@ stepd_of() { pgrep -f "^slurmstepd: \[$(squeue --noheader --user="$BROLGA_TEST_U
 }
 
 @test "stopped: a squashfuse ends after SIGKILL of the helper" {
-	start_step 1 --container-image=./app.sqsh --container-init
+	start_step 1 "${served[@]}" --container-init
 	pkill -KILL -f "^$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/brolga-helper step" || fail "there is no helper"
 	as_user touch go
 	wait "$background" || true
@@ -81,7 +88,7 @@ stepd_of() { pgrep -f "^slurmstepd: \[$(squeue --noheader --user="$BROLGA_TEST_U
 }
 
 @test "stopped: a squashfuse ends with the job after SIGKILL of slurmstepd" {
-	start_step 1 --container-image=./app.sqsh
+	start_step 1 "${served[@]}"
 	kill -KILL "$(stepd_of)"
 	as_user touch go
 	as_user scancel --quiet --user "$BROLGA_TEST_USER"
@@ -90,7 +97,7 @@ stepd_of() { pgrep -f "^slurmstepd: \[$(squeue --noheader --user="$BROLGA_TEST_U
 }
 
 @test "stopped: nobody kills a process that has got the number of one" {
-	start_step 1 --container-image=./app.sqsh
+	start_step 1 "${served[@]}"
 	note=$(echo "$BROLGA_CLUSTER_DIR"/run/poststop/step-*)
 	sleep 300 &
 	innocent=$!

@@ -47,34 +47,43 @@ type site struct {
 // storeOwner is an account that every system has and no test needs.
 const storeOwner = "nobody"
 
-// built is where the tests' brolga command is, once one of them needed it.
-var built string
+// built is where the tests' brolga command is, once one of them needed it, and prefix
+// the directory that it is installed in.
+var built, prefix string
 
-// TestMain removes it.
+// TestMain removes them.
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if built != "" {
-		os.RemoveAll(filepath.Dir(built))
+	if prefix != "" {
+		os.RemoveAll(prefix)
 	}
 	os.Exit(status)
 }
 
-// buildClient builds the brolga command, once for all tests.
+// buildClient builds the brolga command and the launcher that confines it, once for
+// all tests.
 func buildClient(t *testing.T) string {
 	t.Helper()
 	if built != "" {
 		return built
 	}
 	dir, err := os.MkdirTemp("", "brolga-client")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // the store owner executes what is there
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	built = filepath.Join(dir, "brolga")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", built, "../../cmd/brolga")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the Makefile builds it
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	prefix = dir
+	libexec := filepath.Join(dir, "libexec/brolga")
+	if err := os.MkdirAll(libexec, 0o755); err != nil {
+		t.Fatal(err)
 	}
+	build := exec.Command("make", "--silent", "-C", "../..", "BUILD="+libexec, "PREFIX="+dir, filepath.Join(libexec, "brolga"), filepath.Join(libexec, "brolga-launch"))
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("make: %v\n%s", err, out)
+	}
+	built = filepath.Join(libexec, "brolga")
 	return built
 }
 

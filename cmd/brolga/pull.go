@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
@@ -108,7 +109,8 @@ func pullSandbox(conf config.Config, r ref.Ref, cache string) sandbox.Sandbox {
 	for _, rule := range conf.Policy.Signatures {
 		trusted = append(trusted, rule.Keys...)
 	}
-	own := append(sandbox.Change(cache), sandbox.Read(bootID)...)
+	// Users keep parts of the cache elsewhere, by links.
+	own := append(sandbox.Change(cache, filepath.Join(cache, "blobs"), filepath.Join(cache, "blobs/sha256"), filepath.Join(cache, "lease")), sandbox.Read(bootID)...)
 	box := sandbox.Of(conf.Sandbox, own, sandbox.Internet(), sandbox.Read(trusted...))
 	if r.IsLocal() {
 		box = sandbox.Of(conf.Sandbox, own, sandbox.Read(r.Path))

@@ -149,9 +149,8 @@ waited='error: brolga: error: wait for the other nodes of the step: '
 @test "sync: a helper that is killed ends all others, also those that still work" {
 	local ref victim
 	ref=$(fresh_image)
-	slow_conversions
 	sync_config
-	grep -q tar2sqfs "$BROLGA_CLUSTER_DIR/etc/brolga.toml" || sed -i "1i tar2sqfs = \"$tools/tar2sqfs\"" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	slow_conversions
 	in_background crun -N4 --container-sync --container-image="$ref" echo runs
 	conversions_stuck
 	tasks_wait 4
@@ -221,9 +220,8 @@ has_lines_of() { (($(grep -cE "$2" "$BATS_TEST_TMPDIR/background") >= $1)); }
 @test "sync: a node that takes too long is named on all nodes" {
 	local ref
 	ref=$(fresh_image)
-	slow_conversions
 	sync_config 'timeout = "3s"'
-	grep -q tar2sqfs "$BROLGA_CLUSTER_DIR/etc/brolga.toml" || sed -i "1i tar2sqfs = \"$tools/tar2sqfs\"" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	slow_conversions
 	run_fails crun -N4 --container-sync --container-image="$ref" echo runs
 	expect_lines 4 "${waited}after 3s not ready: n\[1-4\]$"
 	expect_lines 4 'hint: their images may take longer to prepare'

@@ -134,8 +134,9 @@ count_conversions() {
 		exec /usr/bin/tar2sqfs "\$@"
 	SCRIPT
 	chmod 0755 "$tools/tar2sqfs"
-	grep -q '^tar2sqfs' "$BROLGA_CLUSTER_DIR/etc/brolga.toml" || site_config "tar2sqfs = \"$tools/tar2sqfs\""
-	grep -q '^sandbox' "$BROLGA_CLUSTER_DIR/etc/brolga.toml" || sed -i "1i sandbox.write = [\"$tools\"] # for the mark" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+	# In front of all tables. The mark needs the second.
+	grep -q '^tar2sqfs' "$BROLGA_CLUSTER_DIR/etc/brolga.toml" ||
+		sed -i "1i tar2sqfs = \"$tools/tar2sqfs\"\nsandbox.write = [\"$tools\"]" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
 }
 
 slow_conversions() {

@@ -3,6 +3,8 @@
 package rootfs
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +20,10 @@ import (
 // the same file already is used again: mounts of one device share one
 // superblock and so the page cache. lock is a file of the node that keeps
 // helpers that start together from attaching a device each.
+//
+// Files with the same device and inode numbers may differ. A file server gives the
+// number of a removed file to another one, and a file can be written anew. So the
+// device's name has a stamp of the file as it was.
 //
 // Sources: loop(4), linux/Documentation/admin-guide/devices.txt (major 7).
 func attachLoop(image *os.File, lock string) (*os.File, error) {
@@ -100,7 +106,7 @@ func findLoop(image *os.File, mode uint32) (*os.File, error) {
 			continue // detached meanwhile
 		}
 		// Asked after opening: an open device is not detached any more.
-		if loopServes(device, &st, mode) {
+		if loopServes(device, image, &st, mode) {
 			return device, nil
 		}
 		device.Close()
@@ -135,16 +141,30 @@ func attachedLoops() ([]uint64, error) {
 	return attached, nil
 }
 
-// loopServes tells whether the device reads the file that st describes, the way
-// newLoop would have set it up.
-func loopServes(device *os.File, st *unix.Stat_t, mode uint32) bool {
+// loopServes reports whether the device reads the image, which st describes, the way
+// newLoop would have set it up. One that can be written to has no stamp: its file
+// changes all the time, and is on a disk of this node.
+func loopServes(device, image *os.File, st *unix.Stat_t, mode uint32) bool {
 	info, err := unix.IoctlLoopGetStatus64(int(device.Fd()))
 	if err != nil {
 		return false
 	}
 	const mask = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
 	return info.Device == uint64(st.Dev) && info.Inode == st.Ino &&
-		info.Offset == 0 && info.Sizelimit == 0 && info.Flags&mask == mode|unix.LO_FLAGS_AUTOCLEAR
+		info.Offset == 0 && info.Sizelimit == 0 && info.Flags&mask == mode|unix.LO_FLAGS_AUTOCLEAR &&
+		(mode == 0 || bytes.HasPrefix(info.File_name[:], []byte(fileStamp(image, st))))
+}
+
+// fileStamp returns what tells a file from all others that have, or had, its inode
+// number: its handle, which has a generation of the inode on most file systems
+// (name_to_handle_at(2)), its size and its times. Nobody can set the time of the last
+// change of the status.
+func fileStamp(f *os.File, st *unix.Stat_t) string {
+	text := fmt.Sprintf("%d %v %v", st.Size, st.Mtim, st.Ctim)
+	if handle, _, err := unix.NameToHandleAt(int(f.Fd()), "", unix.AT_EMPTY_PATH); err == nil {
+		text += fmt.Sprintf(" %d %x", handle.Type(), handle.Bytes())
+	}
+	return fmt.Sprintf("brolga %.16x ", sha256.Sum256([]byte(text)))
 }
 
 // newLoop attaches image to a free device. Mode is LO_FLAGS_READ_ONLY or 0.
@@ -179,8 +199,13 @@ func newLoop(image *os.File, mode uint32) (*os.File, error) {
 func configureLoop(device, image *os.File, mode uint32) error {
 	config := unix.LoopConfig{Fd: uint32(image.Fd())}
 	config.Info.Flags = mode | unix.LO_FLAGS_AUTOCLEAR
-	// Shown by losetup and lsblk, for the administrator who looks.
-	copy(config.Info.File_name[:len(config.Info.File_name)-1], image.Name())
+	var st unix.Stat_t
+	if err := unix.Fstat(int(image.Fd()), &st); err != nil {
+		return fmt.Errorf("stat image: %w", err)
+	}
+	// An administrator finds the path in /sys/block/loopN/loop/backing_file, as
+	// losetup does.
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], fileStamp(image, &st)+filepath.Base(image.Name()))
 	err := unix.IoctlLoopConfigure(int(device.Fd()), &config)
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTTY) {
 		return err

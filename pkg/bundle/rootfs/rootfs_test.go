@@ -379,6 +379,36 @@ func TestAttachLoopTogether(t *testing.T) {
 	}
 }
 
+// TestAttachLoopAnew checks that a file that was written anew under the same inode
+// number does not get the device of the former one, whose content the kernel knows.
+func TestAttachLoopAnew(t *testing.T) {
+	image := makeImage(t, imageTree)
+	lock := filepath.Join(t.TempDir(), "lock")
+	attach := func() *os.File {
+		device, err := attachLoop(image, lock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { device.Close() })
+		return device
+	}
+	first := attach()
+	if second := attach(); second.Name() != first.Name() {
+		t.Errorf("a second step uses %s; want %s", second.Name(), first.Name())
+	}
+	content, err := os.ReadFile(image.Name())
+	if err == nil {
+		time.Sleep(20 * time.Millisecond) // the clock of the file system has ticked
+		err = os.WriteFile(image.Name(), content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := attach(); again.Name() == first.Name() {
+		t.Errorf("a file that was written anew uses %s, the device of the former one", again.Name())
+	}
+}
+
 func TestMount(t *testing.T) {
 	image := makeImage(t, imageTree)
 	host := makeHost(t, []entry{

@@ -104,7 +104,7 @@ func checkPlace(cfg config.Config, image ref.Ref) (bool, error) {
 			return false, err
 		}
 		defer f.Close()
-		way, err := source.WayOf(cfg.UserSquashfs, f)
+		way, err := source.WayOf(source.PolicyOf(cfg), f)
 		if err == nil && way != source.Convert && image.Digest != "" {
 			err = fmt.Errorf("image name %q: the digest of a squashfs that is used as it is cannot be checked", image)
 		}

@@ -44,8 +44,8 @@ type Params struct {
 	// Servers and Join are those of rootfs.Params.
 	Servers *rootfs.Servers
 	Join    func(pid int) error
-	// UserSquashfs is the site's policy for squashfs files that are mounted.
-	UserSquashfs string
+	// Squashfs is the site's policy for squashfs files that are mounted.
+	Squashfs source.Policy
 	// Kept is where what is written to the root file system is kept, or nil.
 	Kept *os.File
 	// ImageConfig is the image's configuration; Passwd and Group are its
@@ -101,8 +101,8 @@ func Create(p Params) (*Bundle, error) {
 		TmpfsSize:  p.Request.TmpfsSize,
 		Kept:       p.Kept,
 
-		UserSquashfs: p.UserSquashfs,
-		User:         p.User,
+		Squashfs: p.Squashfs,
+		User:     p.User,
 
 		UserNamespace: p.UserNamespace,
 		Rootless:      p.Rootless,

@@ -21,6 +21,7 @@ var checks = []func(Config) error{
 	checkStoreDirs,
 	checkStoreKeep,
 	checkUserSquashfs,
+	checkTrustedSquashfs,
 	checkWorkdir,
 	checkTmpfsSize,
 	checkPullTimeout,
@@ -118,6 +119,16 @@ func checkUserSquashfs(c Config) error {
 		return nil
 	}
 	return fmt.Errorf("user_squashfs = %q: want fuse, convert, kernel or deny", c.UserSquashfs)
+}
+
+func checkTrustedSquashfs(c Config) error {
+	var errs []error
+	for _, dir := range c.TrustedSquashfs {
+		if !filepath.IsAbs(dir) {
+			errs = append(errs, fmt.Errorf("trusted_squashfs: %q: want an absolute path", dir))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func checkWorkdir(c Config) error {

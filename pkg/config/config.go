@@ -88,6 +88,9 @@ type Config struct {
 	// UserSquashfs says what becomes of squashfs files that users name: one of
 	// the Squashfs constants.
 	UserSquashfs string `toml:"user_squashfs"`
+	// TrustedSquashfs are directories in which a squashfs of root's is trusted on any
+	// file system.
+	TrustedSquashfs []string `toml:"trusted_squashfs"`
 	// Squashfuse is the program that serves such a file with SquashfsFuse.
 	Squashfuse string `toml:"squashfuse"`
 	// Sqfs2tar is the program of squashfs-tools-ng that unpacks such a file with
@@ -254,9 +257,12 @@ func Default() Config {
 		Client:       filepath.Join(Prefix, "bin/brolga"),
 		Tar2sqfs:     "/usr/bin/tar2sqfs",
 		UserSquashfs: SquashfsFuse,
-		Squashfuse:   "/usr/bin/squashfuse_ll",
-		Sqfs2tar:     "/usr/bin/sqfs2tar",
-		PullTimeout:  Duration(time.Hour),
+
+		TrustedSquashfs: []string{},
+
+		Squashfuse:  "/usr/bin/squashfuse_ll",
+		Sqfs2tar:    "/usr/bin/sqfs2tar",
+		PullTimeout: Duration(time.Hour),
 		Convert: Convert{
 			PerNode:  2,
 			PerUser:  1,

@@ -195,6 +195,7 @@ func TestCheck(t *testing.T) {
 		{"cache with another word", func(c *Config) { c.Cache = "/{user}/{job}" }, `cache = "/{user}/{job}": want an absolute path with {home}, {user} or {uid}`},
 		{"store_owner root", func(c *Config) { c.StoreOwner = "root" }, `store_owner = "root": want a user without privilege`},
 		{"no store_owner", func(c *Config) { c.StoreOwner = "" }, `store_owner = "": want a user without privilege`},
+		{"trusted_squashfs", func(c *Config) { c.TrustedSquashfs = []string{"/a", "b"} }, `trusted_squashfs: "b": want an absolute path`},
 		{"user_squashfs", func(c *Config) { c.UserSquashfs = "loop" }, `user_squashfs = "loop": want fuse, convert, kernel or deny`},
 		{"relative squashfuse", func(c *Config) { c.Squashfuse = "squashfuse" }, `squashfuse = "squashfuse": want an absolute path without . and ..`},
 		{"sandbox mode", func(c *Config) { c.Sandbox.Mode = "on" }, `sandbox.mode = "on": want auto, required or off`},

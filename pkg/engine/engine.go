@@ -26,6 +26,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
+	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
@@ -224,8 +225,8 @@ func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File,
 		Servers:    e.Servers,
 		Join:       e.joinStep(e.firstTask),
 
-		UserSquashfs: e.Job.Config.UserSquashfs,
-		Kept:         kept,
+		Squashfs: source.PolicyOf(e.Job.Config),
+		Kept:     kept,
 		ImageConfig: spec.Image{
 			Env:        img.Meta.Config.Env,
 			WorkingDir: img.Meta.Config.WorkingDir,

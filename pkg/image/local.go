@@ -71,7 +71,7 @@ func openInPlace(s Source, r ref.Ref) (img Image, err error) {
 	img.Way = source.Bind
 	if r.Kind == ref.Squashfs {
 		// As root: the user may not see all of the way to the file.
-		img.Way, err = source.WayOf(s.Config.UserSquashfs, img.File)
+		img.Way, err = source.WayOf(source.PolicyOf(s.Config), img.File)
 		if s.Own != "" {
 			img.Way = source.Fuse // a user's squashfuse; the kernel reads nothing of it
 		}

@@ -151,7 +151,7 @@ func (r *Rootfs) mountSquashfs(m Mount, at string) error {
 		return err
 	}
 	defer f.Close()
-	way, err := source.WayOf(r.params.UserSquashfs, f)
+	way, err := source.WayOf(r.params.Squashfs, f)
 	switch {
 	case err != nil:
 		return err

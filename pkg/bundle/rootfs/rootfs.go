@@ -65,9 +65,9 @@ type Params struct {
 	// part of the step before it does anything.
 	Servers *Servers
 	Join    func(pid int) error
-	// UserSquashfs is the site's policy for squashfs files that are mounted
-	// beside the image ([source.WayOf]).
-	UserSquashfs string
+	// Squashfs is the site's policy for squashfs files that are mounted beside the
+	// image.
+	Squashfs source.Policy
 	// Kept is an open file with a file system for what is written, which other
 	// steps find again, or nil: then it is in memory.
 	Kept *os.File

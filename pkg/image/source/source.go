@@ -18,12 +18,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -172,28 +175,66 @@ const (
 	Convert Way = "convert" // squashfs, turned into an image of the store first
 )
 
-// WayOf says what the site's policy, a value of [config.Config.UserSquashfs],
-// makes of a squashfs that a user names.
-func WayOf(policy string, f *os.File) (Way, error) {
+// Policy is what the site says of squashfs files that users name.
+type Policy struct {
+	// UserSquashfs and Trusted are those of [config.Config].
+	UserSquashfs string
+	Trusted      []string
+}
+
+// PolicyOf returns the policy of a configuration.
+func PolicyOf(c config.Config) Policy { return Policy{c.UserSquashfs, c.TrustedSquashfs} }
+
+// WayOf says what the site's policy makes of a squashfs that a user names. Where
+// nothing of a container is mounted yet, a file that root alone can have written is
+// mounted by the kernel.
+func WayOf(p Policy, f *os.File) (Way, error) {
 	switch {
-	case policy == config.SquashfsDeny:
+	case p.UserSquashfs == config.SquashfsDeny:
 		return "", fault.WithHint(fmt.Errorf("%s: this cluster runs no squashfs files of users", f.Name()),
 			"use an image in a registry, an archive or an OCI image layout")
-	case policy == config.SquashfsKernel || trusted(f):
+	case p.UserSquashfs == config.SquashfsKernel || p.trusts(f):
 		return Kernel, nil
-	case policy == config.SquashfsConvert:
+	case p.UserSquashfs == config.SquashfsConvert:
 		return Convert, nil
 	}
 	return Fuse, nil
 }
 
-// trusted says whether nobody but root can have written an open file, nor change
-// it or the way to it. Files in FUSE are not trusted: who serves them may be a
-// user, and says whose they are.
-func trusted(f *os.File) bool {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Type == unix.FUSE_SUPER_MAGIC {
+// trusts reports whether nobody but root can have written an open file, nor change
+// it or the way to it, so far as this node or the site knows.
+func (p Policy) trusts(f *os.File) bool {
+	if !filepath.IsAbs(f.Name()) || trust.CheckOpen(f, f.Name()) != nil {
 		return false
 	}
-	return filepath.IsAbs(f.Name()) && trust.CheckOpen(f, f.Name()) == nil
+	return isLocal(f) || p.names(f)
+}
+
+// local are the file systems in which a file of root's was written by root: those on
+// disks and in the memory of this node, and those of clusters, whose servers nobody
+// chooses but who mounts them. Who serves NFS, SMB, 9P, AFS or FUSE says whose a file
+// is, and that may be a user: automounters mount what a path names. What is in a
+// squashfs or below an overlay came from elsewhere.
+var local = []string{
+	"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "ramfs", "rootfs",
+	"lustre", "gpfs", "beegfs", "ceph",
+}
+
+// isLocal reports whether a file is on one of them. One in a file (loop(4)) is no
+// better than that file, which may be a user's.
+func isLocal(f *os.File) bool {
+	m, err := mountns.Of(f)
+	return err == nil && slices.Contains(local, m.Type) && !strings.HasPrefix(m.Source, "/dev/loop")
+}
+
+// names reports whether a file is in one of the directories that the site trusts.
+func (p Policy) names(f *os.File) bool {
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(p.Trusted, func(dir string) bool {
+		resolved, err := filepath.EvalSymlinks(dir)
+		return err == nil && strings.HasPrefix(path, strings.TrimSuffix(resolved, "/")+"/")
+	})
 }

@@ -178,7 +178,7 @@ func TestWayOf(t *testing.T) {
 		{config.SquashfsConvert, roots, Kernel},
 		{config.SquashfsDeny, roots, ""},
 	} {
-		got, err := WayOf(tt.policy, tt.f)
+		got, err := WayOf(Policy{UserSquashfs: tt.policy}, tt.f)
 		if got != tt.want || (err != nil) != (tt.want == "") {
 			t.Errorf("WayOf(%s, %s) = %q, %v; want %q", tt.policy, filepath.Base(tt.f.Name()), got, err, tt.want)
 		}

@@ -77,9 +77,12 @@ type Bundle struct {
 
 	params Params
 	root   *rootfs.Rootfs
+	// mounts are those of Spec, their sources open.
+	mounts []mount
 }
 
-// Create makes the bundle.
+// Create makes the bundle. All that its user names is opened before anything is
+// mounted.
 func Create(p Params) (*Bundle, error) {
 	dir := filepath.Join(p.RunDir, "bundle")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -89,6 +92,11 @@ func Create(p Params) (*Bundle, error) {
 	if err := hook.Edit(p.Hooks, s, p.Request); err != nil {
 		return nil, err
 	}
+	if len(s.Mounts) > maxMounts {
+		return nil, fmt.Errorf("%d mounts: want at most %d", len(s.Mounts), maxMounts)
+	}
+	mounts := openAll(s.Mounts, p)
+	defer closeAll(mounts)
 	root, err := rootfs.Build(rootfs.Params{
 		Dir:        dir,
 		Lock:       filepath.Join(p.RunDir, "loop.lock"),
@@ -101,8 +109,7 @@ func Create(p Params) (*Bundle, error) {
 		TmpfsSize:  p.Request.TmpfsSize,
 		Kept:       p.Kept,
 
-		Squashfs: p.Squashfs,
-		User:     p.User,
+		User: p.User,
 
 		UserNamespace: p.UserNamespace,
 		Rootless:      p.Rootless,
@@ -112,7 +119,7 @@ func Create(p Params) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{Dir: dir, Spec: s, params: p, root: root}
+	b := &Bundle{Dir: dir, Spec: s, params: p, root: root, mounts: mounts}
 	if err := b.mount(); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -171,7 +178,7 @@ func (b *Bundle) mount() (err error) {
 	if err := addSystemFiles(root, p); err != nil {
 		return err
 	}
-	if err := mountAll(root, slices.Concat(b.Found.Mounts, s.Mounts)); err != nil {
+	if err := mountAll(root, slices.Concat(toMounts(b.Found.Mounts), b.mounts)); err != nil {
 		return err
 	}
 	for _, l := range b.Found.Links {
@@ -230,13 +237,67 @@ func (b *Bundle) OpenTree() (*os.File, error) { return b.root.OpenTree() }
 // Close releases what Create has opened. The mounts stay until the namespace ends.
 func (b *Bundle) Close() error { return b.root.Close() }
 
-// mountAll makes the mounts that libcontainer does not. All that cannot be
-// made are reported.
-func mountAll(root *rootfs.Rootfs, mounts []specs.Mount) error {
+// mount is a mount of the specification, and what the root file system makes of it.
+type mount struct {
+	specs.Mount
+	bind rootfs.Mount
+}
+
+func (m mount) has(option string) bool { return slices.Contains(m.Options, option) }
+
+// toMounts returns the mounts that libcontainer does not make.
+func toMounts(all []specs.Mount) []mount {
+	var mounts []mount
+	for _, s := range all {
+		if spec.SystemMount(s) {
+			continue
+		}
+		m := mount{Mount: s}
+		m.bind = rootfs.Mount{
+			Source:   m.Source,
+			Target:   m.Destination,
+			AsUser:   m.has(spec.AsUser),
+			ReadOnly: m.has("ro"),
+			NoExec:   m.has("noexec"),
+			Devices:  m.has(spec.Devices),
+			Device:   m.has(spec.Device),
+			Private:  m.has("private") || m.has("rprivate"),
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts
+}
+
+// maxMounts limits what a user can make the helper open.
+const maxMounts = 1000
+
+// openAll opens the sources of mounts, those of a user as the user. What cannot be
+// opened is told of by mountAll.
+func openAll(all []specs.Mount, p Params) []mount {
+	mounts := toMounts(all)
+	for i := range mounts {
+		switch m := &mounts[i]; m.Type {
+		case "tmpfs":
+		case "squashfs":
+			m.bind.OpenSquashfs(p.User, p.Squashfs)
+		default:
+			m.bind.Open(p.User)
+		}
+	}
+	return mounts
+}
+
+func closeAll(mounts []mount) {
+	for i := range mounts {
+		mounts[i].bind.Close()
+	}
+}
+
+// mountAll makes mounts. All that cannot be made are reported.
+func mountAll(root *rootfs.Rootfs, mounts []mount) error {
 	var errs []error
 	for _, m := range mounts {
-		has := func(option string) bool { return slices.Contains(m.Options, option) }
-		if spec.SystemMount(m) || has(spec.Absent) && root.Has(m.Destination) {
+		if m.has(spec.Absent) && root.Has(m.Destination) {
 			continue
 		}
 		if m.Type == "tmpfs" {
@@ -247,17 +308,8 @@ func mountAll(root *rootfs.Rootfs, mounts []specs.Mount) error {
 		if m.Type == "squashfs" {
 			mount = root.MountSquashfs
 		}
-		err := mount(rootfs.Mount{
-			Source:   m.Source,
-			Target:   m.Destination,
-			AsUser:   has(spec.AsUser),
-			ReadOnly: has("ro"),
-			NoExec:   has("noexec"),
-			Devices:  has(spec.Devices),
-			Device:   has(spec.Device),
-			Private:  has("private") || has("rprivate"),
-		})
-		if has(spec.Optional) && errors.Is(err, rootfs.ErrNoSource) {
+		err := mount(m.bind)
+		if m.has(spec.Optional) && errors.Is(err, rootfs.ErrNoSource) {
 			continue
 		}
 		errs = append(errs, err)

@@ -122,7 +122,7 @@ func hostDir(t *testing.T) string {
 	return dir
 }
 
-func mount(source, target string, site bool, flags ...string) request.Mount {
+func asked(source, target string, site bool, flags ...string) request.Mount {
 	return request.Mount{Mount: option.Mount{Source: source, Target: target, Flags: flags}, Site: site}
 }
 
@@ -135,8 +135,8 @@ func TestCreate(t *testing.T) {
 	p.Request.Script = ""
 	host := hostDir(t)
 	p.Request.Mounts = []request.Mount{
-		mount("/no/such/directory", "/site", true), // left out
-		mount(host, "/data", false, "ro", "noexec"),
+		asked("/no/such/directory", "/site", true), // left out
+		asked(host, "/data", false, "ro", "noexec"),
 	}
 	err := mountns.Do(nil, func() error {
 		b, err := Create(p)
@@ -202,11 +202,11 @@ func TestCreateErrors(t *testing.T) {
 		err    string
 	}{
 		{"hook", func(p *Params) { p.Hooks = []hook.Hook{failing{}} }, "hook failing: no such device"},
-		{"user's mount", func(p *Params) { p.Request.Mounts = []request.Mount{mount("/no/such", "/a", false)} }, "mount /no/such: no such file or directory on this node"},
+		{"user's mount", func(p *Params) { p.Request.Mounts = []request.Mount{asked("/no/such", "/a", false)} }, "mount /no/such: no such file or directory on this node"},
 		{"home", func(p *Params) { p.Request.Home = request.HomeYes; p.User.Home = "/no/home" }, "mount /no/home: no such file or directory on this node"},
 		{
 			"all mounts", func(p *Params) {
-				p.Request.Mounts = []request.Mount{mount("/no/such", "/a", false), mount(host, "/etc/passwd", false), mount("/no/other", "/b", false)}
+				p.Request.Mounts = []request.Mount{asked("/no/such", "/a", false), asked(host, "/etc/passwd", false), asked("/no/other", "/b", false)}
 			},
 			"mount /no/such: no such file or directory on this node\nmount " + host + " at /etc/passwd: the destination is a file, the source a directory\nmount /no/other: no such",
 		},

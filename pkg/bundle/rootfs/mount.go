@@ -29,6 +29,9 @@ type Mount struct {
 	// Device makes Devices true if the source is a device of the host, or a
 	// directory of them.
 	Device bool
+
+	// source is the source, open, where [Mount.Open] was called.
+	source *opened
 }
 
 // ErrNoSource means that a mount's source does not exist.
@@ -48,41 +51,27 @@ func (r *Rootfs) Mount(m Mount) error {
 }
 
 // prepare mounts the source at a place out of anyone's reach, which it makes,
-// and gives that mount, and those below it, their flags. It tells whether the
+// and gives that mount, and those below it, their flags. It reports whether the
 // source is a directory.
 func (r *Rootfs) prepare(m Mount, at string) (isDir bool, err error) {
-	source, err := r.openSource(m)
-	if err != nil {
-		return false, err
+	source := m.source
+	if source == nil {
+		source = r.openSource(m)
+		defer source.close()
 	}
-	defer source.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(source.Fd()), &st); err != nil {
-		return false, err
+	if source.err != nil {
+		return false, source.err
 	}
-	isDir = st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if m.Device && isDevice(source) {
+	if source.isDevice {
 		m.Devices = true
 	}
-	if err := makeMountPoint(at, isDir); err != nil {
+	if err := makeMountPoint(at, source.isDir); err != nil {
 		return false, err
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := source.attach(at); err != nil {
 		return false, err
 	}
-	return isDir, setAttributes(at, m)
-}
-
-// isDevice tells whether an open path is below the host's /dev and on its file
-// system, where only root makes devices. A bind mount keeps the nodev of its
-// source, so nothing works that does not work on the host.
-func isDevice(source *os.File) bool {
-	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", source.Fd()))
-	if err != nil || !strings.HasPrefix(path, "/dev/") {
-		return false
-	}
-	var st, dev unix.Stat_t
-	return unix.Fstat(int(source.Fd()), &st) == nil && unix.Stat("/dev", &dev) == nil && st.Dev == dev.Dev
+	return source.isDir, setAttributes(at, m)
 }
 
 // MountTmpfs mounts an empty file system of the user's. Options are those of
@@ -115,7 +104,7 @@ func (r *Rootfs) MountTmpfs(target string, options []string) error {
 }
 
 // MountSquashfs shows the content of a squashfs file, read-only, in the way that
-// the site has chosen.
+// the site has chosen. [Mount.OpenSquashfs] must have been called.
 func (r *Rootfs) MountSquashfs(m Mount) error {
 	r.made++
 	stage := filepath.Join(r.params.Dir, "stage", fmt.Sprint(r.made))
@@ -133,80 +122,19 @@ func (r *Rootfs) MountSquashfs(m Mount) error {
 }
 
 func (r *Rootfs) mountSquashfs(m Mount, at string) error {
-	var f *os.File
-	open := func() (err error) {
-		f, err = source.Squashfs(m.Source)
-		return err
+	if m.source == nil {
+		return errors.New("internal error: the squashfs was not opened")
 	}
-	var err error
-	if m.AsUser {
-		err = r.params.User.Do(open)
-	} else {
-		err = open()
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNoSource
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	way, err := source.WayOf(r.params.Squashfs, f)
-	switch {
-	case err != nil:
-		return err
-	case way == source.Kernel:
-		return r.mountImage(f, at)
-	case way == source.Fuse:
-		return r.mountFuse(f, r.params.Squashfuse, at)
+	switch o := m.source; {
+	case o.err != nil:
+		return o.err
+	case o.way == source.Kernel:
+		return r.mountImage(o.file, at)
+	case o.way == source.Fuse:
+		return r.mountFuse(o.file, r.params.Squashfuse, at)
 	}
 	return fault.WithHint(errors.New("this cluster mounts no squashfs files that users can change"),
 		"keep it where only root can write, or unpack it and mount the directory")
-}
-
-func (r *Rootfs) openSource(m Mount) (source *os.File, err error) {
-	if m.AsUser {
-		err = r.params.User.Do(func() error {
-			source, err = openNoMagic(m.Source)
-			return err
-		})
-	} else {
-		source, err = os.OpenFile(m.Source, unix.O_PATH, 0)
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, ErrNoSource
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("user %s may not reach it: %w", r.params.User.Name, unix.EACCES)
-	}
-	return source, err
-}
-
-// openNoMagic opens a path that does not lead through a link such as
-// /proc/self/fd/3, which is a file this process has open and not one that the
-// user reached.
-func openNoMagic(path string) (*os.File, error) {
-	f, err := openPath(unix.AT_FDCWD, path, unix.RESOLVE_NO_MAGICLINKS)
-	if errors.Is(err, unix.ENOSYS) { // before Linux 5.6
-		return os.OpenFile(path, unix.O_PATH, 0)
-	}
-	return f, err
-}
-
-// openPath opens a path (O_PATH) below dir under the restrictions of resolve
-// (openat2(2)).
-func openPath(dir int, path string, resolve uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve}
-	for {
-		fd, err := unix.Openat2(dir, path, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
-			continue
-		}
-		return nil, err
-	}
 }
 
 func makeMountPoint(path string, isDir bool) error {
@@ -216,6 +144,7 @@ func makeMountPoint(path string, isDir bool) error {
 	return os.WriteFile(path, nil, 0o644)
 }
 
+// setAttributes gives a mount, and those below it, their flags.
 func setAttributes(path string, m Mount) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_SLAVE}
 	if !m.Devices {

@@ -65,9 +65,6 @@ type Params struct {
 	// part of the step before it does anything.
 	Servers *Servers
 	Join    func(pid int) error
-	// Squashfs is the site's policy for squashfs files that are mounted beside the
-	// image.
-	Squashfs source.Policy
 	// Kept is an open file with a file system for what is written, which other
 	// steps find again, or nil: then it is in memory.
 	Kept *os.File
@@ -99,9 +96,13 @@ type Rootfs struct {
 	made   int      // number of mounts and files prepared so far
 }
 
-// Build mounts the tmpfs, which it lays out, the image and the overlay.
-func Build(p Params) (*Rootfs, error) {
-	options := "mode=0755,size=" + p.TmpfsSize
+// Build mounts the tmpfs, which it lays out, the image and the overlay. Users
+// cannot pass the tmpfs: nothing in it can be reached by a path of theirs.
+func Build(p Params) (_ *Rootfs, err error) {
+	if p.Dir, err = filepath.EvalSymlinks(p.Dir); err != nil {
+		return nil, fmt.Errorf("find run directory: %w", err)
+	}
+	options := "mode=0700,size=" + p.TmpfsSize
 	if err := unix.Mount("brolga", p.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return nil, fmt.Errorf("mount tmpfs (size=%s): %w", p.TmpfsSize, err)
 	}
@@ -481,8 +482,14 @@ func (r *Rootfs) Close() error {
 func (r *Rootfs) AddFile(target string, content []byte) error {
 	r.made++
 	path := filepath.Join(r.params.Dir, "files", fmt.Sprint(r.made))
-	if err := os.WriteFile(path, content, 0o444); err != nil {
+	err := os.WriteFile(path, content, 0o444)
+	var own opened
+	if err == nil {
+		own.file, err = os.OpenFile(path, unix.O_PATH, 0)
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", target, err)
 	}
-	return r.Mount(Mount{Source: path, Target: target, ReadOnly: true, NoExec: true})
+	defer own.close()
+	return r.Mount(Mount{Source: path, Target: target, ReadOnly: true, NoExec: true, source: &own})
 }

@@ -501,6 +501,25 @@ func TestMountDoesNotFollowTheHelper(t *testing.T) {
 	})
 }
 
+// TestMountNothingOfTheContainer checks that a source that nobody has opened before
+// Build, one of a hook, cannot be a file of the image or of the bundle.
+func TestMountNothingOfTheContainer(t *testing.T) {
+	image := makeImage(t, imageTree)
+	inRootfs(t, image, func(r *Rootfs) error {
+		dir := filepath.Dir(r.Path)
+		link := filepath.Join(filepath.Dir(dir), "link")
+		if err := os.Symlink(dir, link); err != nil {
+			return err
+		}
+		for _, source := range []string{dir, dir + "/lower/file", dir + "/rootfs/file", dir + "/files", link + "/lower"} {
+			if err := r.Mount(Mount{Source: source, Target: "/target/x"}); !errors.Is(err, ErrNoSource) {
+				return fmt.Errorf("Mount of %s = %v; want none there", source, err)
+			}
+		}
+		return nil
+	})
+}
+
 // TestMountDevice checks that a user can open a device in the container only
 // where the host lets it be opened.
 func TestMountDevice(t *testing.T) {

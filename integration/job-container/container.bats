@@ -49,6 +49,18 @@ setup_file() { touch /tmp/host-file /dev/shm/host-file; }
 	expect_clean
 }
 
+@test "job container: the host's root directory as an image shows the job's /tmp, not the host's" {
+	run_ok job \
+		'srun touch /tmp/plain' \
+		'srun --container-image=dir:/ bash -c "ls /tmp; echo from-container >/tmp/container"' \
+		'srun cat /tmp/container'
+	expect_line plain
+	expect_line from-container
+	refute_match host-file
+	[[ ! -e /tmp/plain && ! -e /tmp/container ]]
+	expect_clean
+}
+
 @test "job container: without a mount /tmp is the container's own" {
 	run_ok job \
 		'srun touch /tmp/plain' \

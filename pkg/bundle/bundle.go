@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
@@ -163,7 +162,7 @@ func (b *Bundle) mount() (err error) {
 	if p.ImageConfig.Digest == "" {
 		p.Passwd, p.Group = root.ReadFile("/etc/passwd"), root.ReadFile("/etc/group")
 	}
-	if err := root.MakeDirectories(); err != nil {
+	if err := root.MakeTmp(); err != nil {
 		return err
 	}
 	// Before anything of the host is mounted: there nothing may be made. What
@@ -186,7 +185,7 @@ func (b *Bundle) mount() (err error) {
 			b.Found.Warnings = append(b.Found.Warnings, fault.Line(err))
 		}
 	}
-	if s.Root.Readonly {
+	if s.Root.Readonly || root.ReadOnly() {
 		return root.MakeReadOnly()
 	}
 	return nil
@@ -223,8 +222,12 @@ func (b *Bundle) ReadAhead() {
 // change, for those who join it later. A kernel whose tmpfs has no attributes
 // does without.
 func (b *Bundle) Label(text []byte) {
-	_ = unix.Setxattr(filepath.Join(b.root.Path, "dev"), LabelAttribute, text, 0)
+	_ = b.root.LabelDev(LabelAttribute, text)
 }
+
+// ShowDevAgain returns another path at which the container's /dev is mounted
+// (rootfs.ShowDevAgain).
+func (b *Bundle) ShowDevAgain() (string, error) { return b.root.ShowDevAgain() }
 
 // LabelAttribute is the extended attribute of /dev that has the label. It takes
 // CAP_SYS_ADMIN to see it (xattr(7), "Trusted extended attributes").

@@ -289,7 +289,10 @@ func libcontainerConfig(b *bundle.Bundle, hooks configs.HookList) (*configs.Conf
 		}
 	}
 	// The bundle's /dev once more: libcontainer fills a /dev that is no mount.
-	dev := filepath.Join(b.Spec.Root.Path, "dev")
+	dev, err := b.ShowDevAgain()
+	if err != nil {
+		return nil, err
+	}
 	rest.Mounts = []specs.Mount{{Destination: "/dev", Source: dev, Type: "bind", Options: []string{"rbind", "rslave"}}}
 	for _, m := range b.Spec.Mounts {
 		if spec.SystemMount(m) {

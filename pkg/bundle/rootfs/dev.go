@@ -59,18 +59,35 @@ func (r *Rootfs) MountDev(patterns []string, ownIPC bool) error {
 	if err := r.addHostDevices(dev, patterns, ownIPC); err != nil {
 		return err
 	}
-	root, err := os.OpenFile(dev, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
+	var err error
+	if r.dev, err = os.OpenFile(dev, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
 		return fmt.Errorf("open /dev: %w", err)
 	}
-	defer root.Close()
-	if err := r.owns(root); err != nil {
+	if err := r.owns(r.dev); err != nil {
 		return err
 	}
 	if err := r.show(dev, "/dev", true); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
 	return nil
+}
+
+// ShowDevAgain shows /dev, with all that is mounted in it, once more, at a path that
+// leads through nothing of the image: libcontainer wants one.
+func (r *Rootfs) ShowDevAgain() (path string, err error) {
+	path = filepath.Join(r.params.Dir, "dev")
+	if err = os.Mkdir(path, 0o755); err == nil {
+		err = unix.Mount(fmt.Sprintf("/proc/self/fd/%d", r.dev.Fd()), path, "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	if err != nil {
+		return "", fmt.Errorf("mount /dev once more: %w", err)
+	}
+	return path, nil
+}
+
+// LabelDev gives /dev an extended attribute.
+func (r *Rootfs) LabelDev(name string, value []byte) error {
+	return unix.Setxattr(fmt.Sprintf("/proc/self/fd/%d", r.dev.Fd()), name, value, 0)
 }
 
 func fillDev(dev string) error {

@@ -17,7 +17,7 @@ import (
 // file system cannot be opened.
 func (r *Rootfs) OpenFile(path string) (f *os.File, resolved string, err error) {
 	err = r.params.User.Do(func() error {
-		f, err = r.openImageFile(path)
+		f, err = r.openImageFile(path, r.inImage())
 		return err
 	})
 	if err != nil {

@@ -145,7 +145,12 @@ func makeMountPoint(path string, isDir bool) error {
 }
 
 // setAttributes gives a mount, and those below it, their flags.
-func setAttributes(path string, m Mount) error {
+func setAttributes(path string, m Mount) error { return setFlags(path, m, unix.AT_RECURSIVE) }
+
+// setTopAttributes is setAttributes for one mount only.
+func setTopAttributes(path string, m Mount) error { return setFlags(path, m, 0) }
+
+func setFlags(path string, m Mount, recursive uint) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_SLAVE}
 	if !m.Devices {
 		attr.Attr_set |= unix.MOUNT_ATTR_NODEV
@@ -159,7 +164,7 @@ func setAttributes(path string, m Mount) error {
 	if m.Private {
 		attr.Propagation = unix.MS_PRIVATE
 	}
-	err := unix.MountSetattr(-1, path, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, &attr)
+	err := unix.MountSetattr(-1, path, recursive|unix.AT_SYMLINK_NOFOLLOW, &attr)
 	if errors.Is(err, unix.ENOSYS) {
 		return setAttributesByRemount(path, attr)
 	}
@@ -283,8 +288,7 @@ func (r *Rootfs) openDeepest(target string) (deepest *os.File, missing []string,
 // openInOverlay opens a path that does not lead into anything mounted there; one
 // that does is refused as if it were forbidden.
 func (r *Rootfs) openInOverlay(path string) (*os.File, error) {
-	const inside = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
-	f, err := openPath(int(r.root.Fd()), path, inside)
+	f, err := openPath(int(r.root.Fd()), path, inOverlay)
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOSYS) { // the latter before Linux 5.6
 		return nil, unix.EACCES
 	}

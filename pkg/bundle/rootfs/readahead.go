@@ -34,13 +34,13 @@ func (r *Rootfs) ReadAhead(program, searchPath string) {
 		return
 	}
 	defer f.Close()
-	loader, err := r.openImageFile(interpreter(f))
+	loader, err := r.openImageFile(interpreter(f), inOverlay)
 	if err == nil {
 		defer loader.Close()
 		if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", loader.Fd())); err == nil {
 			path = strings.TrimPrefix(path, r.Path)
 			// Of GNU and of musl, where loader and library are one.
-			libc, err := r.openImageFile(filepath.Join(filepath.Dir(path), "libc.so.6"))
+			libc, err := r.openImageFile(filepath.Join(filepath.Dir(path), "libc.so.6"), inOverlay)
 			if err == nil {
 				defer libc.Close()
 				fetch(libc)
@@ -54,24 +54,27 @@ func (r *Rootfs) ReadAhead(program, searchPath string) {
 // openProgram finds a program as execvp(3) does.
 func (r *Rootfs) openProgram(program, searchPath string) *os.File {
 	if strings.Contains(program, "/") {
-		f, _ := r.openImageFile(program)
+		f, _ := r.openImageFile(program, inOverlay)
 		return f
 	}
 	for _, dir := range filepath.SplitList(searchPath) {
-		if f, err := r.openImageFile(filepath.Join(dir, program)); err == nil {
+		if f, err := r.openImageFile(filepath.Join(dir, program), inOverlay); err == nil {
 			return f
 		}
 	}
 	return nil
 }
 
+// inOverlay are the restrictions (openat2(2)) under which a path stays in the overlay.
+const inOverlay = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
+
 // openImageFile opens a regular file of the image or the overlay, by an absolute
-// path.
-func (r *Rootfs) openImageFile(path string) (*os.File, error) {
+// path under the restrictions of resolve.
+func (r *Rootfs) openImageFile(path string, resolve uint64) (*os.File, error) {
 	if !filepath.IsAbs(path) {
 		return nil, os.ErrNotExist
 	}
-	handle, err := r.openInOverlay(path)
+	handle, err := openPath(int(r.root.Fd()), path, resolve)
 	if err != nil {
 		return nil, err
 	}

@@ -173,7 +173,7 @@ func TestReadAheadLeavesOut(t *testing.T) {
 		for _, program := range []string{"", "none", "script", "/bin/fifo", "/bin", "./relative", "/proc/self/exe", "../../../../bin/true"} {
 			r.ReadAhead(program, "/bin:relative::/")
 		}
-		if f, err := r.openImageFile("/../../../../../etc/hostname"); err == nil {
+		if f, err := r.openImageFile("/../../../../../etc/hostname", inOverlay); err == nil {
 			f.Close()
 			t.Error("a path leads out of the image")
 		}

@@ -10,25 +10,31 @@
 //
 //	lower/   the image, read-only: squashfs on a loop device or in FUSE, or a
 //	         directory of the host
-//	upper/   what the step changes, and mount points the image lacks
+//	upper/   what the step changes, mount points the image lacks, and /proc, /sys
+//	         and /dev
 //	work/    overlayfs's own
 //	kept/    upper and work instead of those, where a container is kept
-//	rootfs/  both together (overlayfs), with everything else mounted below it
+//	rootfs/  both together (overlayfs), with everything else mounted below it; or
+//	         a tmpfs with what is in a directory that overlayfs does not take
 //	files/   files made for this step: passwd, group and so on
 //	stage/   one mount point for each mount while it is prepared
+//	dev/     the container's /dev once more, for libcontainer
 //
-// Nothing undoes the mounts: they end with the namespace.
+// Nothing undoes the mounts: they end with the namespace. No user passes the tmpfs.
 //
 // # Whom it trusts
 //
 // Neither the image nor the user. Sources of the user's mounts are opened with
-// the user's file-system identity and used through that descriptor, so that
-// nothing can be mounted that the user could not reach, also if a path changes
-// meanwhile. Destinations are resolved inside the root file system, symbolic
-// links included. A destination that is missing is made by root only in the
-// overlay; inside anything mounted there it is made as the user, so that root
-// never writes to the host's file systems. All mounts are nosuid, and nodev
-// where they need no devices.
+// the user's file-system identity before anything is mounted ([Mount.Open]), and
+// used through that descriptor. So nothing can be mounted that the user could not
+// reach, also if a path changes later, and no name leads into the container.
+// Destinations are resolved inside the root file system, symbolic links included.
+// A destination that is missing is made by root only in the overlay; inside
+// anything mounted there it is made as the user, so that root never writes to the
+// host's file systems. All mounts are nosuid, and nodev where they need no devices.
+//
+// A directory that is the image can change at any time. What root mounts on, and
+// what mounts of the host cover there, does not depend on it (directory.go).
 package rootfs
 
 import (
@@ -91,9 +97,16 @@ type Rootfs struct {
 	Path string
 
 	params Params
+	lower  *os.File // the image's root directory
 	root   *os.File // the root directory
-	own    []uint64 // device numbers of file systems made here, not the host's
-	made   int      // number of mounts and files prepared so far
+	dev    *os.File // the container's /dev
+	below  []below  // mounts of the host below a directory that is the image
+	// composed reports that the root directory is a tmpfs with mounts (composeRoot).
+	composed bool
+	// lacksBelow reports that below cannot be shown.
+	lacksBelow bool
+	own        []uint64 // device numbers of file systems made here, not the host's
+	made       int      // number of mounts and files prepared so far
 }
 
 // Build mounts the tmpfs, which it lays out, the image and the overlay. Users
@@ -101,6 +114,14 @@ type Rootfs struct {
 func Build(p Params) (_ *Rootfs, err error) {
 	if p.Dir, err = filepath.EvalSymlinks(p.Dir); err != nil {
 		return nil, fmt.Errorf("find run directory: %w", err)
+	}
+	r := &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}
+	var directory *opened
+	if p.Way == source.Bind {
+		if directory, err = r.openImage(); err != nil {
+			return nil, err
+		}
+		defer func() { closeAll(directory.tree) }()
 	}
 	options := "mode=0700,size=" + p.TmpfsSize
 	if err := unix.Mount("brolga", p.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
@@ -111,13 +132,15 @@ func Build(p Params) (_ *Rootfs, err error) {
 			return nil, fmt.Errorf("lay out bundle: %w", err)
 		}
 	}
-	r := &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}
-	return r, r.mountRoot()
+	if err := r.mountRoot(directory); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // mountRoot mounts the image and the overlay.
-func (r *Rootfs) mountRoot() error {
-	if err := r.mountLower(); err != nil {
+func (r *Rootfs) mountRoot(directory *opened) error {
+	if err := r.mountLower(directory); err != nil {
 		return err
 	}
 	// In a directory of the host, what is root's stays root's.
@@ -133,6 +156,10 @@ func (r *Rootfs) mountRoot() error {
 		if err != nil {
 			return err
 		}
+	}
+	var err error
+	if r.lower, err = os.OpenFile(filepath.Join(r.params.Dir, "lower"), unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+		return fmt.Errorf("open the image's root directory: %w", err)
 	}
 	return r.mountOverlay()
 }
@@ -177,7 +204,11 @@ func (r *Rootfs) OpenTree() (*os.File, error) {
 		}
 		return os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, r.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	path := r.Path
+	if r.composed {
+		path = filepath.Join(dir, "lower")
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open the root file system again: %w", err)
 	}
@@ -185,11 +216,11 @@ func (r *Rootfs) OpenTree() (*os.File, error) {
 }
 
 // mountLower mounts the image.
-func (r *Rootfs) mountLower() error {
+func (r *Rootfs) mountLower(directory *opened) error {
 	lower := filepath.Join(r.params.Dir, "lower")
 	switch r.params.Way {
 	case source.Bind:
-		return r.bindImage(r.params.Image, lower)
+		return r.bindImage(directory, lower)
 	case source.Fuse:
 		if err := r.mountFuse(r.params.Image, r.params.Squashfuse, lower); err != nil {
 			return fmt.Errorf("mount image %s: %w", r.params.Image.Name(), err)
@@ -197,22 +228,6 @@ func (r *Rootfs) mountLower() error {
 		return nil
 	}
 	return r.mountImage(r.params.Image, lower)
-}
-
-// bindImage shows a directory of the host, without what is mounted below it.
-func (r *Rootfs) bindImage(image *os.File, at string) error {
-	flags := uintptr(unix.MS_BIND)
-	if r.params.Rootless {
-		flags |= unix.MS_REC // what is mounted below covers what the user may not see
-	}
-	err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", image.Fd()), at, "", flags, "")
-	if err == nil {
-		err = setAttributes(at, Mount{ReadOnly: true, Private: true})
-	}
-	if err != nil {
-		return fmt.Errorf("mount image %s: %w", image.Name(), err)
-	}
-	return nil
 }
 
 // mapOwners covers a mount with itself, in which the files of root belong to
@@ -264,9 +279,38 @@ func limitReadahead(device *os.File) error {
 	return nil
 }
 
-func (r *Rootfs) mountOverlay() error {
+func (r *Rootfs) mountOverlay() (err error) {
+	if err := r.checkImage(); err != nil {
+		return err
+	}
+	// In a user namespace, what covers something is locked to it, and overlayfs takes
+	// no such directory.
+	if r.composed = r.params.Rootless && len(r.below) > 0; !r.composed {
+		err = r.overlay()
+		// There are file systems that cannot be below an overlay.
+		r.composed = r.params.Way == source.Bind && r.params.Kept == nil && errors.Is(err, errOverlay)
+	}
+	if r.composed {
+		err = r.composeRoot()
+	}
+	if err != nil {
+		return err
+	}
+	if r.root, err = os.OpenFile(r.Path, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+		return fmt.Errorf("open root file system: %w", err)
+	}
+	if err := r.owns(r.root); err != nil || r.composed {
+		return err
+	}
+	return r.showBelow()
+}
+
+// errOverlay is about overlayfs, which refuses what it is to show.
+var errOverlay = errors.New("mount overlay")
+
+// overlay mounts the overlay, whose upper directory it prepares.
+func (r *Rootfs) overlay() (err error) {
 	lower, dir, isNew := filepath.Join(r.params.Dir, "lower"), r.params.Dir, true
-	var err error
 	if r.params.Kept != nil {
 		dir = filepath.Join(dir, "kept")
 		if isNew, err = r.mountKept(dir); err != nil {
@@ -275,9 +319,12 @@ func (r *Rootfs) mountOverlay() error {
 	}
 	upper := filepath.Join(dir, "upper")
 	if isNew {
-		if err := copyMode(lower, upper); err != nil {
+		if err := copyMode(r.lower, upper); err != nil {
 			return err
 		}
+	}
+	if err := r.prepareUpper(upper); err != nil {
+		return err
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(dir, "work"))
 	if r.params.Way == source.Fuse || r.params.Way == source.Bind {
@@ -297,24 +344,14 @@ func (r *Rootfs) mountOverlay() error {
 	} else {
 		err = mount()
 	}
-	overlaid := err == nil
-	if !overlaid && r.params.Way == source.Bind && r.params.Kept == nil {
-		// There are file systems that cannot be below an overlay.
-		err = unix.Mount(lower, r.Path, "", unix.MS_BIND, "")
+	if err == nil {
+		return nil
 	}
-	if err != nil && r.params.Rootless {
-		return fault.WithHint(fmt.Errorf("mount overlay: %w", err), "without root this needs overlayfs of Linux 5.11 or newer")
+	err = fmt.Errorf("%w: %w", errOverlay, err)
+	if r.params.Rootless {
+		return fault.WithHint(err, "without root this needs overlayfs of Linux 5.11 or newer")
 	}
-	if err != nil {
-		return fmt.Errorf("mount overlay: %w", err)
-	}
-	if r.root, err = os.OpenFile(r.Path, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
-		return fmt.Errorf("open root file system: %w", err)
-	}
-	if !overlaid {
-		return nil // it is the host's
-	}
-	return r.owns(r.root)
+	return err
 }
 
 // mountKept mounts the file system of a container that is kept, and tells whether
@@ -347,26 +384,56 @@ func (r *Rootfs) mountKept(at string) (isNew bool, err error) {
 	return isNew, nil
 }
 
-// MakeDirectories makes /proc, /sys, /dev and /tmp where the image lacks them.
-//
-// The first three must be directories and no links: libcontainer mounts there
-// as root once the user's mounts are made, and would make what a link into one
-// of those points to on the host.
-func (r *Rootfs) MakeDirectories() error {
-	for _, name := range []string{"proc", "sys", "dev"} {
-		path := filepath.Join(r.Path, name)
-		err := os.Mkdir(path, 0o755)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("make /%s: %w", name, err)
-		}
-		st, err := os.Lstat(path)
-		if err != nil {
-			return fmt.Errorf("make /%s: %w", name, err)
-		}
-		if !st.IsDir() {
+// systemDirectories are where this package and libcontainer mount as root. They
+// are directories of ours, whatever the image has there at any time.
+var systemDirectories = []string{"proc", "sys", "dev"}
+
+// checkImage returns an error for an image that has something else there. It
+// decides nothing: such an image would show something else than its maker meant.
+func (r *Rootfs) checkImage() error {
+	for _, name := range systemDirectories {
+		var st unix.Stat_t
+		err := unix.Fstatat(int(r.lower.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return fmt.Errorf("the image's /%s is not a directory", name)
 		}
 	}
+	return nil
+}
+
+// prepareUpper makes the system's directories in the upper directory, before
+// overlayfs looks at the image: a directory there hides what else the image has
+// (Documentation/filesystems/overlayfs.rst, "Directories").
+func (r *Rootfs) prepareUpper(path string) error {
+	upper, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("open the upper directory: %w", err)
+	}
+	defer upper.Close()
+	for _, name := range systemDirectories {
+		// A container that is kept has them.
+		err := unix.Mkdirat(int(upper.Fd()), name, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			err = expectDirectory(upper, name)
+		}
+		if err != nil {
+			return fmt.Errorf("make /%s: %w", name, err)
+		}
+	}
+	return r.hideBelow(upper)
+}
+
+func expectDirectory(dir *os.File, name string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	return err
+}
+
+// MakeTmp makes /tmp where the image lacks it.
+func (r *Rootfs) MakeTmp() error {
 	path := filepath.Join(r.Path, "tmp")
 	err := os.Mkdir(path, 0o700)
 	if errors.Is(err, fs.ErrExist) {
@@ -389,6 +456,10 @@ func (r *Rootfs) MakeDirectory(path string) error {
 	}
 	return handle.Close()
 }
+
+// ReadOnly reports that the root file system cannot be written to, whatever the user
+// wants: it is a directory that cannot be below an overlay.
+func (r *Rootfs) ReadOnly() bool { return r.composed }
 
 // MakeReadOnly makes the root file system read-only, but nothing mounted in it.
 // It comes last: mount points cannot be made any more.
@@ -418,9 +489,9 @@ func (r *Rootfs) owns(f *os.File) error {
 
 // copyMode gives to the owner and the permissions of from: the overlay shows
 // the upper root directory's.
-func copyMode(from, to string) error {
+func copyMode(from *os.File, to string) error {
 	var st unix.Stat_t
-	err := unix.Stat(from, &st)
+	err := unix.Fstat(int(from.Fd()), &st)
 	if err == nil {
 		err = os.Chown(to, int(st.Uid), int(st.Gid))
 	}
@@ -441,6 +512,17 @@ func deviceOf(f *os.File) (uint64, error) {
 	return uint64(st.Dev), nil
 }
 
+// inImage returns the restrictions (openat2(2)) under which a path stays in the image.
+// One that consists of several mounts must be looked at before anything else is
+// mounted.
+func (r *Rootfs) inImage() uint64 {
+	const inside = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+	if r.composed || len(r.below) > 0 {
+		return inside
+	}
+	return inside | unix.RESOLVE_NO_XDEV
+}
+
 // maxRead limits what ReadFile returns.
 const maxRead = 1 << 20
 
@@ -450,7 +532,7 @@ const maxRead = 1 << 20
 func (r *Rootfs) ReadFile(path string) (content []byte) {
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+		Resolve: r.inImage(),
 	}
 	// Whatever the reason, such an image has no file that could be used.
 	_ = r.params.User.Do(func() error {
@@ -472,10 +554,19 @@ func (r *Rootfs) ReadFile(path string) (content []byte) {
 // Close releases descriptors of what was built. The mounts stay until the
 // namespace ends.
 func (r *Rootfs) Close() error {
+	closeAll(r.lower, r.dev)
 	if r.root == nil {
 		return nil
 	}
 	return r.root.Close()
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
 }
 
 // AddFile makes a file for this step and shows it, read-only, at target.

@@ -734,9 +734,11 @@ func TestMountDev(t *testing.T) {
 	})
 }
 
-func TestMakeDirectories(t *testing.T) {
+// TestSystemDirectories checks that the directories in which root mounts are there, and
+// that an image with anything else in their places is refused.
+func TestSystemDirectories(t *testing.T) {
 	inRootfs(t, makeImage(t, imageTree), func(r *Rootfs) error {
-		if err := r.MakeDirectories(); err != nil {
+		if err := r.MakeTmp(); err != nil {
 			return err
 		}
 		var errs []error
@@ -752,13 +754,12 @@ func TestMakeDirectories(t *testing.T) {
 	for _, name := range []string{"proc", "sys", "dev"} {
 		for _, e := range []entry{{path: name, link: "/target"}, {path: name, mode: 0o644}} {
 			t.Run(fmt.Sprintf("%s %s", name, e.link), func(t *testing.T) {
-				inRootfs(t, makeImage(t, []entry{e}), func(r *Rootfs) error {
-					want := "the image's /" + name + " is not a directory"
-					if err := r.MakeDirectories(); err == nil || err.Error() != want {
-						return fmt.Errorf("MakeDirectories = %v; want %q", err, want)
-					}
-					return nil
-				})
+				image := makeImage(t, []entry{e})
+				want := "the image's /" + name + " is not a directory"
+				err := buildAndRun(image, t.TempDir(), filepath.Join(t.TempDir(), "lock"), func(*Rootfs) error { return nil })
+				if err == nil || err.Error() != want {
+					t.Errorf("Build = %v; want %q", err, want)
+				}
 			})
 		}
 	}

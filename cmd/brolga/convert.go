@@ -239,7 +239,11 @@ func readConfig(raw []byte, wanted layout.Platform) (string, store.Config, error
 			return "", store.Config{}, errors.New("read configuration: a zero byte in the environment or command")
 		}
 	}
-	return doc.Platform.String(), store.Config(doc.Config), nil
+	conf := store.Config(doc.Config)
+	if err := conf.Check(); err != nil {
+		return "", store.Config{}, err
+	}
+	return doc.Platform.String(), conf, nil
 }
 
 // meta returns what the store keeps of the order.

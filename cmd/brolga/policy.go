@@ -21,7 +21,7 @@ import (
 )
 
 // maxEvidence limits what convert reads of a user's signatures.
-const maxEvidence = 64 << 20
+const maxEvidence = 2 * layout.MaxEvidence // as JSON
 
 // pullPolicy is the site's policy for a pull of r. It tells the user early; see
 // [verifySignature] for what counts.

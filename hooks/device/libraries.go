@@ -49,6 +49,9 @@ type loader struct {
 	directory string
 }
 
+// maxCopies is how many files of one name are looked at. Images have one or two.
+const maxCopies = 16
+
 // openLoader returns nil for an image without the GNU C library.
 func openLoader(files *hook.Image) *loader {
 	l := &loader{files: files, cache: map[string][]string{}}
@@ -58,7 +61,9 @@ func openLoader(files *hook.Image) *loader {
 		if err == nil {
 			entries, _ := library.ParseCache(text) // a file that is no cache has none
 			for _, e := range entries {
-				l.cache[e.Name] = append(l.cache[e.Name], e.Path)
+				if len(l.cache[e.Name]) < maxCopies {
+					l.cache[e.Name] = append(l.cache[e.Name], e.Path)
+				}
 			}
 		}
 	}

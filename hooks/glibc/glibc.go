@@ -119,6 +119,9 @@ func (p *plan) make() error {
 		return err
 	}
 	theirs, ours := newest(p.Image.Defines(image)), newest(host.Defines)
+	if err := p.Err(); err != nil {
+		return err
+	}
 	switch {
 	case theirs == "" || ours == "":
 		return fmt.Errorf("compare %s of the host and the image: one of them does not say its version", libc)

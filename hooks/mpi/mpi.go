@@ -151,9 +151,12 @@ func (p *plan) replaceLibraries() error {
 			p.Cover(c, h)
 		}
 	}
+	if err := p.Err(); err != nil {
+		return err
+	}
 	switch {
 	case p.Covers() == 0 && len(refused) == 0:
-		return errors.Join(errNoMPI, p.Image.Err())
+		return errNoMPI
 	case p.Covers() == 0:
 		return fault.WithHint(errors.New(refused[0]), refuse+"; otherwise use an image whose MPI has the host's ABI")
 	}

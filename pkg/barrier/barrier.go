@@ -320,6 +320,7 @@ func (b *Barrier) listenTo(l *link) {
 	for {
 		m, err := l.read()
 		b.post(event{link: l, message: m, err: err})
+		l.release()
 		if err != nil {
 			return
 		}

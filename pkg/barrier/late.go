@@ -4,6 +4,7 @@ package barrier
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -88,6 +89,13 @@ func (b *Barrier) toldLate(c *below, m message) error {
 	ready, err2 := b.tree.parseSet(m.get("ready"))
 	if err := errors.Join(err1, err2); err != nil {
 		return err
+	}
+	for _, nodes := range []set{seen, ready} {
+		for i := range nodes {
+			if i != c.peer && !b.tree.isBelow(i, c.peer) {
+				return fmt.Errorf("it speaks of node %d, which is not below it", i)
+			}
+		}
 	}
 	c.reported, c.seen, c.readyOnes = true, seen, ready
 	b.beLate()

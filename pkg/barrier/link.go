@@ -43,10 +43,13 @@ const (
 	nonceSize = 32
 	macSize   = sha256.Size
 
-	// maxFrame is far above what a message about a hundred thousand nodes takes, and
-	// chunk what is set aside for one before it is there.
-	maxFrame = 1 << 20
-	chunk    = 4096
+	// maxFrame is far above what a message about all nodes of a cluster takes, chunk what
+	// is set aside for one before it is there. No more than maxLarge frames that are
+	// longer than that are kept at a time, and none has more than maxRecords.
+	maxFrame   = 1 << 20
+	chunk      = 4096
+	maxLarge   = 2
+	maxRecords = 16
 )
 
 // identity is what the nodes of one barrier agree on.
@@ -55,6 +58,8 @@ type identity struct {
 	// step is a hash of the step and its nodes.
 	step [sha256.Size]byte
 	own  int
+	// large has room for each long frame that is kept.
+	large chan struct{}
 }
 
 func newIdentity(c Config) identity {
@@ -62,7 +67,7 @@ func newIdentity(c Config) identity {
 	for _, n := range c.Nodes {
 		fmt.Fprintf(h, "%d:%s", len(n.Name), n.Name)
 	}
-	id := identity{key: c.Key, own: c.Own}
+	id := identity{key: c.Key, own: c.Own, large: make(chan struct{}, maxLarge)}
 	h.Sum(id.step[:0])
 	return id
 }
@@ -159,7 +164,9 @@ func (id identity) answer(conn net.Conn) (*link, error) {
 		return nil, err
 	}
 	// The caller may have proved itself and given up.
-	if m, err := l.read(); err != nil || m.kind() != kindHere {
+	m, err := l.read()
+	l.release()
+	if err != nil || m.kind() != kindHere {
 		return nil, errStranger
 	}
 	return l, nil
@@ -173,6 +180,9 @@ type link struct {
 	seal, open     cipher.AEAD
 	sent, received uint64
 
+	large chan struct{} // of the identity
+	holds bool          // room in large, for the message that was read last
+
 	out  chan message
 	once sync.Once
 	done chan struct{} // all that was to be sent is sent, or nothing can be
@@ -182,7 +192,7 @@ type link struct {
 func (id identity) link(conn net.Conn, peer int, called bool, numbers []int, nonces ...[]byte) (*link, error) {
 	up, err1 := id.cipher("from the caller", numbers, nonces...)
 	down, err2 := id.cipher("from the listener", numbers, nonces...)
-	l := &link{conn: conn, peer: peer, seal: up, open: down, out: make(chan message, maxQueue), done: make(chan struct{}), end: make(chan struct{})}
+	l := &link{conn: conn, peer: peer, seal: up, open: down, large: id.large, out: make(chan message, maxQueue), done: make(chan struct{}), end: make(chan struct{})}
 	if !called {
 		l.seal, l.open = down, up
 	}
@@ -240,6 +250,14 @@ func (l *link) writeMessage(m message, timeout time.Duration) error {
 	return err
 }
 
+// release gives back the room of a long message. Its receiver has acted on it.
+func (l *link) release() {
+	if l.holds {
+		<-l.large
+		l.holds = false
+	}
+}
+
 // read waits for the next message.
 func (l *link) read() (message, error) {
 	var head [4]byte
@@ -249,6 +267,10 @@ func (l *link) read() (message, error) {
 	size := int(binary.BigEndian.Uint32(head[:]))
 	if size < l.open.Overhead() || size > maxFrame {
 		return nil, fmt.Errorf("frame of %d bytes", size)
+	}
+	if size > chunk { // a node that stops here makes its own step wait, and no other
+		l.large <- struct{}{}
+		l.holds = true
 	}
 	var frame bytes.Buffer
 	frame.Grow(min(size, chunk))
@@ -260,6 +282,9 @@ func (l *link) read() (message, error) {
 		return nil, errors.New("a frame was changed on its way")
 	}
 	l.received++
+	if bytes.Count(text, []byte{0}) > maxRecords {
+		return nil, fmt.Errorf("a message of more than %d records", maxRecords)
+	}
 	records, err := wire.Unmarshal(text)
 	return records, err
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
 func portOf(t testing.TB, c Config, node, candidate int) string {
@@ -278,6 +280,65 @@ func TestChangedFrames(t *testing.T) {
 				t.Errorf("%d messages arrive; want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestLongMessages checks that a node which stops in the middle of long messages, or sends
+// one with many records, gets no more memory than a few messages take.
+func TestLongMessages(t *testing.T) {
+	id := newIdentity(step(t, 2, 2, time.Minute)[1])
+	nonce := make([]byte, nonceSize)
+	open := func(conn net.Conn, called bool) *link {
+		l, err := id.link(conn, 0, called, []int{1, 0}, nonce, nonce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	// Each begins a frame of nearly a MiB.
+	head := []byte{0, 0x0f, 0xff, 0xff}
+	begun := make(chan *link)
+	var ends []net.Conn
+	for range 2 * maxLarge {
+		ours, theirs := net.Pipe()
+		ends = append(ends, ours)
+		go func() { l := open(theirs, false); begun <- l; _, _ = l.read(); l.release() }()
+		<-begun
+		if _, err := ours.Write(head); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for len(id.large) < maxLarge {
+		time.Sleep(time.Millisecond)
+	}
+	for _, c := range ends {
+		c.Close()
+	}
+	for len(id.large) > 0 { // all give back what they had
+		time.Sleep(time.Millisecond)
+	}
+
+	tape := &recorder{Conn: discard{}}
+	many := newMessage(kindLate)
+	for range maxRecords {
+		many = append(many, wire.Record{Key: "a"})
+	}
+	if err := open(tape, true).writeMessage(many, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := open(discard{Reader: &tape.sent}, false).read(); err == nil {
+		t.Errorf("read = %d records; want an error", len(m))
+	}
+}
+
+// TestLateAboutOthers checks that a node can speak only of itself and those below it.
+func TestLateAboutOthers(t *testing.T) {
+	b := &Barrier{config: step(t, 7, 2, time.Minute)[0], tree: tree{7, 2}}
+	for text, want := range map[string]bool{"1": true, "[1,3-4]": true, "0": false, "[1-2]": false, "6": false} {
+		err := b.toldLate(&below{link: &link{peer: 1}}, newMessage(kindLate, wire.Record{Key: "seen", Value: text}, wire.Record{Key: "ready", Value: ""}))
+		if (err == nil) != want {
+			t.Errorf("toldLate of %s by node 1 = %v; want success: %v", text, err, want)
+		}
 	}
 }
 

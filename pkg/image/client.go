@@ -63,8 +63,8 @@ func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.Fil
 // client runs the brolga command and passes its error on.
 func (g *getter) client(ctx context.Context, c command.Cmd) error {
 	c.Path, c.TidiesUp = g.Config.Client, true
-	var out bytes.Buffer // the result is found in cache and store
-	c.Stdout = &out
+	// Its standard output is not read: the result is found in cache and store, and the
+	// user can write to what a process of theirs has open.
 	err := command.Run(ctx, c)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause

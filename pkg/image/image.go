@@ -45,6 +45,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -335,6 +336,9 @@ func (g *getter) present() (top string, m layout.Manifest, err error) {
 		}
 		return err
 	})
+	if errors.Is(err, budget.ErrLarge) {
+		err = fault.WithHint(err, "no registry has such a description of an image: remove your image cache, "+g.cache()+", and pull again")
+	}
 	return top, m, err
 }
 

@@ -4,8 +4,11 @@ package job
 
 import (
 	"fmt"
+	"os"
 	"strconv"
+	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -44,6 +47,9 @@ func Parse(message []byte) (Call, error) {
 	if err != nil {
 		return Call{}, fmt.Errorf("internal error: message of the plugin: %w", err)
 	}
+	if err := checkVariables(records); err != nil {
+		return Call{}, err
+	}
 	step, rest, err := slurm.FromRecords(records)
 	if err != nil {
 		return Call{}, err
@@ -61,6 +67,19 @@ func Parse(message []byte) (Call, error) {
 		}
 	}
 	return c, nil
+}
+
+// checkVariables refuses a variable with which no task could be executed: the kernel takes
+// none that is longer than 32 pages (execve(2), MAX_ARG_STRLEN).
+func checkVariables(records []wire.Record) error {
+	limit := 32 * os.Getpagesize()
+	for _, r := range records {
+		if name, _, _ := strings.Cut(r.Value, "="); r.Key == "env" && len(r.Value) >= limit {
+			return fault.WithHint(fmt.Errorf("variable %s is %w", budget.Shorten(name), budget.Large(int64(limit))),
+				"unset it, or make it shorter: Linux executes no program with it")
+		}
+	}
+	return nil
 }
 
 // take reads one record; next returns the value of the one that must follow.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -40,13 +41,32 @@ type Job struct {
 // of its own, of which it tells the tasks.
 var ErrNoCall = errors.New("no request came")
 
+// maxMessage limits the size in bytes of what the shim sends: MESSAGE_MAX there. Linux
+// executes no program with more than 6 MiB of arguments and environment (execve(2)).
+const maxMessage = 8 << 20
+
+func readMessage(r io.Reader) ([]byte, error) {
+	message, err := budget.Read(r, maxMessage)
+	if errors.Is(err, budget.ErrLarge) {
+		err = fault.WithHint(fmt.Errorf("the options and the environment of the step are %w", err),
+			"submit with --export=NONE, or unset what the step does not need")
+		// slurmstepd waits until all of it is read.
+		_, drainErr := io.Copy(io.Discard, r)
+		return nil, errors.Join(err, drainErr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the step's request: %w", err)
+	}
+	return message, nil
+}
+
 // Read reads the shim's message up to the end of r and decides, as root, on the
 // node: only a configuration that root alone can change is believed. The job that
 // comes with an error is good for package engine's Refuse only.
 func Read(r io.Reader) (Job, error) {
-	message, err := io.ReadAll(r)
+	message, err := readMessage(r)
 	if err != nil {
-		return Job{}, fmt.Errorf("read the step's request: %w", err)
+		return Job{}, err
 	}
 	if len(message) == 0 {
 		return Job{}, ErrNoCall

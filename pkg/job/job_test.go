@@ -142,6 +142,43 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// endless is a message that a client of the user's may send, of so many bytes.
+type endless struct{ left int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := min(len(p), e.left)
+	e.left -= n
+	for i := range n {
+		p[i] = 'x'
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// TestReadIsLimited checks that a message which is too long is refused, and read to its
+// end: slurmstepd waits for that.
+func TestReadIsLimited(t *testing.T) {
+	long := &endless{maxMessage + 1<<20}
+	_, err := Read(long)
+	const want = "error: the options and the environment of the step are too large: the limit is 8 MiB\n" +
+		"hint: submit with --export=NONE, or unset what the step does not need\n"
+	if err == nil || fault.Format("", err) != want || long.left != 0 {
+		t.Errorf("Read = %v, and %d bytes are left; want %s", err, long.left, want)
+	}
+}
+
+func TestParseLongVariable(t *testing.T) {
+	limit := 32 * os.Getpagesize()
+	for size, want := range map[int]bool{limit - 1: true, limit: false} {
+		_, err := Parse(message("env=A=" + strings.Repeat("x", size-2)))
+		if (err == nil) != want || err != nil && !strings.HasPrefix(err.Error(), "variable A is too large: the limit is ") {
+			t.Errorf("Parse of a variable of %d bytes = %v; want success: %v", size, err, want)
+		}
+	}
+}
+
 // TestReadWithoutConfiguration checks that a node which cannot read its
 // configuration, or is of another release, knows how to tell the others.
 func TestReadWithoutConfiguration(t *testing.T) {

@@ -20,8 +20,12 @@ import (
 // CachePath is where the loader has its cache.
 const CachePath = "/etc/ld.so.cache"
 
-// MaxCache is how large a cache may be. Those of large systems have a tenth.
-const MaxCache = 4 << 20
+// MaxCache is how large a cache may be, and maxEntries how many libraries are taken of
+// it. Those of large systems have a tenth.
+const (
+	MaxCache   = 4 << 20
+	maxEntries = 1 << 15
+)
 
 // Entry is a library that the cache knows.
 type Entry struct {
@@ -61,15 +65,17 @@ func ParseCache(cache []byte) ([]Entry, error) {
 	if count > uint64(len(cache)-newHeaderSize)/newEntrySize {
 		return nil, fmt.Errorf("%w: it is cut off", ErrCache)
 	}
+	// Entries share the text: many may name the same part of it.
+	table := string(cache)
 	var all []Entry
-	for i := range count {
+	for i := range min(count, maxEntries) {
 		entry := cache[newHeaderSize+i*newEntrySize:]
 		if binary.LittleEndian.Uint32(entry) != kinds[runtime.GOARCH] {
 			continue
 		}
-		name := text(cache, binary.LittleEndian.Uint32(entry[4:]))
-		path := text(cache, binary.LittleEndian.Uint32(entry[8:]))
-		if name != "" && !strings.Contains(name, "/") && strings.HasPrefix(path, "/") {
+		name := text(table, binary.LittleEndian.Uint32(entry[4:]))
+		path := text(table, binary.LittleEndian.Uint32(entry[8:]))
+		if name != "" && len(name) <= maxFileName && !strings.Contains(name, "/") && strings.HasPrefix(path, "/") {
 			all = append(all, Entry{name, path})
 		}
 	}
@@ -92,18 +98,23 @@ func skipOld(cache []byte) ([]byte, error) {
 	return cache[end:], nil
 }
 
-// maxText is longer than any path (PATH_MAX).
-const maxText = 4096
+// maxText is longer than any path, and maxFileName the longest name in a directory
+// (PATH_MAX and NAME_MAX, limits.h).
+const (
+	maxText     = 4096
+	maxFileName = 255
+)
 
-// text returns the string at a position, or "" if there is none.
-func text(table []byte, at uint32) string {
+// text returns the string at a position of the table, as a part of it, or "" if there is
+// none.
+func text(table string, at uint32) string {
 	if uint64(at) >= uint64(len(table)) {
 		return ""
 	}
 	rest := table[at:]
-	end := bytes.IndexByte(rest[:min(len(rest), maxText)], 0)
+	end := strings.IndexByte(rest[:min(len(rest), maxText)], 0)
 	if end < 0 {
 		return ""
 	}
-	return string(rest[:end])
+	return rest[:end]
 }

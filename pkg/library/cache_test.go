@@ -73,6 +73,7 @@ func TestParseCache(t *testing.T) {
 		{name: "a path for a name", in: cacheOf("/etc/passwd", "/lib/liba.so.1")},
 		{name: "a path that is outside", in: outside},
 		{name: "a path that does not end", in: endless},
+		{name: "a name that is too long", in: cacheOf(strings.Repeat("x", maxFileName+1), "/a")},
 		{name: "a path that is too long", in: cacheOf("a", "/"+strings.Repeat("x", maxText))},
 
 		{name: "nothing", err: ErrCache},
@@ -89,6 +90,32 @@ func TestParseCache(t *testing.T) {
 				t.Errorf("ParseCache = %v, %v; want %v, %v", got, err, tt.want, tt.err)
 			}
 		})
+	}
+}
+
+// manyEntries is a cache of which each entry names the same long path.
+func manyEntries() []byte {
+	positions := make([][2]uint32, 2*maxEntries)
+	at := uint32(newHeaderSize + newEntrySize*len(positions))
+	for i := range positions {
+		positions[i] = [2]uint32{at, at + 2}
+	}
+	cache, _ := newCache(uint32(len(positions)), "a\x00/"+strings.Repeat("x", 4000)+"\x00", positions...)
+	return cache
+}
+
+// TestParseCacheIsCheap checks that entries which share a text do not multiply it.
+func TestParseCacheIsCheap(t *testing.T) {
+	cache := manyEntries()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got, err := ParseCache(cache)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(got) != maxEntries || len(got[0].Path) != 4001 {
+		t.Errorf("ParseCache = %d entries, %v; want %d", len(got), err, maxEntries)
+	}
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 16<<20 {
+		t.Errorf("ParseCache takes %d bytes in all; want at most 16 MiB", taken)
 	}
 }
 

@@ -3,12 +3,15 @@
 package library
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // Object is what the loader needs to know of a shared library.
@@ -26,18 +29,23 @@ type Object struct {
 // ErrForeign means that a file is no library for this kind of machine.
 var ErrForeign = errors.New("not a library for this machine")
 
-// Limits of what is read of a library. MPI libraries have a hundredth.
+// Limits of what is read of a library. Real ones have a tenth at most.
 const (
 	maxSegments = 256
-	maxTable    = 8 << 20
-	maxRecords  = 4096
+	// maxRecords limits the entries of the dynamic section, the libraries that it
+	// needs, and the versions in either direction.
+	maxRecords = 4096
+	// maxNames is the size in bytes of all names that are kept of one library.
+	maxNames = 64 << 10
+	// maxPages is how many pages of pageSize are read of one library.
+	maxPages = 64
 )
 
 // machines are the ELF machines of the architectures that Go names.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "riscv64": elf.EM_RISCV}
 
-// pages reads a file in large pieces and keeps them: versions are many small
-// records.
+// pages reads a file in large pieces and keeps them: tables are many small records.
+// The number of pieces is limited, and so is what one library costs.
 type pages struct {
 	file io.ReaderAt
 	kept map[int64][]byte
@@ -46,9 +54,6 @@ type pages struct {
 const pageSize = 32 << 10
 
 func (p pages) ReadAt(into []byte, at int64) (int, error) {
-	if len(into) > pageSize {
-		return p.file.ReadAt(into, at)
-	}
 	n := 0
 	for n < len(into) {
 		page, err := p.page((at + int64(n)) / pageSize)
@@ -66,6 +71,9 @@ func (p pages) page(number int64) ([]byte, error) {
 	if known {
 		return page, nil
 	}
+	if len(p.kept) == maxPages {
+		return nil, fmt.Errorf("its tables are %w", budget.Large(maxPages*pageSize))
+	}
 	page = make([]byte, pageSize)
 	n, err := p.file.ReadAt(page, number*pageSize)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -77,13 +85,14 @@ func (p pages) page(number int64) ([]byte, error) {
 
 // object is a library that is being read.
 type object struct {
-	file     io.ReaderAt
+	file     pages
 	segments []elf.Prog64
 	// entries has the entries of the dynamic section, less DT_NEEDED, which are
 	// in needed.
 	entries map[elf.DynTag]uint64
 	needed  []uint64
-	strings []byte
+	// names is how many bytes of names have been kept.
+	names int
 }
 
 // Read reads a library. The error wraps [ErrForeign] if it is none, or one for
@@ -93,9 +102,16 @@ func Read(file io.ReaderAt) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	result := Object{Soname: o.soname(), Requires: map[string][]string{}}
+	result := Object{Requires: map[string][]string{}}
+	if result.Soname, err = o.soname(); err != nil {
+		return Object{}, err
+	}
 	for _, at := range o.needed {
-		result.Needed = append(result.Needed, o.text(at))
+		name, err := o.text(at)
+		if err != nil {
+			return Object{}, err
+		}
+		result.Needed = append(result.Needed, name)
 	}
 	if err := o.readRequired(result.Requires); err != nil {
 		return Object{}, err
@@ -110,12 +126,12 @@ func Soname(file io.ReaderAt) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return o.soname(), nil
+	return o.soname()
 }
 
 func open(file io.ReaderAt) (*object, error) {
 	o := &object{file: pages{file, map[int64][]byte{}}, entries: map[elf.DynTag]uint64{}}
-	for _, read := range []func() error{o.readSegments, o.readDynamic, o.readStrings} {
+	for _, read := range []func() error{o.readSegments, o.readDynamic} {
 		if err := read(); err != nil {
 			return nil, err
 		}
@@ -123,17 +139,17 @@ func open(file io.ReaderAt) (*object, error) {
 	return o, nil
 }
 
-func (o *object) soname() string {
+func (o *object) soname() (string, error) {
 	if at, ok := o.entries[elf.DT_SONAME]; ok {
 		return o.text(at)
 	}
-	return ""
+	return "", nil
 }
 
-// Check tells whether a file is a library for this machine, by its header alone.
+// Check reports whether a file is a library for this machine, by its header alone.
 // The error wraps [ErrForeign].
 func Check(file io.ReaderAt) error {
-	o := object{file: file}
+	o := object{file: pages{file, map[int64][]byte{}}}
 	_, err := o.readHeader()
 	return err
 }
@@ -168,29 +184,29 @@ func (o *object) readDynamic() error {
 		if elf.ProgType(s.Type) != elf.PT_DYNAMIC {
 			continue
 		}
-		section, err := o.read(s.Off, s.Filesz)
-		if err != nil {
-			return fmt.Errorf("read the dynamic section: %w", err)
-		}
-		for ; len(section) >= 16; section = section[16:] {
-			tag, value := elf.DynTag(binary.LittleEndian.Uint64(section)), binary.LittleEndian.Uint64(section[8:])
-			switch {
-			case tag == elf.DT_NULL:
-				return nil
-			case tag == elf.DT_NEEDED && len(o.needed) < maxRecords:
-				o.needed = append(o.needed, value)
-			default:
-				o.entries[tag] = value
-			}
-		}
-		return nil
+		return o.readEntries(s.Off, s.Filesz/16)
 	}
 	return fmt.Errorf("%w: it has no dynamic section", ErrForeign)
 }
 
-func (o *object) readStrings() (err error) {
-	if o.strings, err = o.readAddress(o.entries[elf.DT_STRTAB], o.entries[elf.DT_STRSZ]); err != nil {
-		return fmt.Errorf("read the string table: %w", err)
+// readEntries reads the entries of the dynamic section, up to the one that ends it.
+func (o *object) readEntries(at, count uint64) error {
+	for i := range count {
+		entry, err := o.read(at+i*16, 16)
+		if err != nil {
+			return fmt.Errorf("read the dynamic section: %w", err)
+		}
+		tag, value := elf.DynTag(binary.LittleEndian.Uint64(entry)), binary.LittleEndian.Uint64(entry[8:])
+		switch {
+		case tag == elf.DT_NULL:
+			return nil
+		case i == maxRecords:
+			return fmt.Errorf("its dynamic section is %w", budget.Large(maxRecords*16))
+		case tag == elf.DT_NEEDED:
+			o.needed = append(o.needed, value)
+		default:
+			o.entries[tag] = value
+		}
 	}
 	return nil
 }
@@ -207,7 +223,10 @@ func (o *object) readRequired(into map[string][]string) error {
 		if err != nil {
 			return fmt.Errorf("read the versions it needs: %w", err)
 		}
-		library := o.text(uint64(binary.LittleEndian.Uint32(record[4:])))
+		library, err := o.text(uint64(binary.LittleEndian.Uint32(record[4:])))
+		if err != nil {
+			return err
+		}
 		version := address + uint64(binary.LittleEndian.Uint32(record[8:]))
 		for range binary.LittleEndian.Uint16(record[2:]) {
 			aux, err := o.readAddress(version, 16)
@@ -216,7 +235,11 @@ func (o *object) readRequired(into map[string][]string) error {
 			}
 			// A weak reference is none (VER_FLG_WEAK).
 			if binary.LittleEndian.Uint16(aux[4:])&2 == 0 {
-				into[library] = append(into[library], o.text(uint64(binary.LittleEndian.Uint32(aux[8:]))))
+				name, err := o.text(uint64(binary.LittleEndian.Uint32(aux[8:])))
+				if err != nil {
+					return err
+				}
+				into[library] = append(into[library], name)
 			}
 			version += uint64(binary.LittleEndian.Uint32(aux[12:]))
 		}
@@ -241,26 +264,39 @@ func (o *object) readDefined() (all []string, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the versions it has: %w", err)
 		}
-		all = append(all, o.text(uint64(binary.LittleEndian.Uint32(aux))))
+		name, err := o.text(uint64(binary.LittleEndian.Uint32(aux)))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, name)
 		next := binary.LittleEndian.Uint32(record[16:])
 		address, ok = address+uint64(next), next != 0
 	}
 	return all, nil
 }
 
-// readAddress reads at an address of the loaded library.
+// readAddress reads at an address of the loaded library. Size is a constant.
 func (o *object) readAddress(address, size uint64) ([]byte, error) {
+	at, left, ok := o.find(address)
+	if !ok || size > left {
+		return nil, errors.New("it is outside the file")
+	}
+	return o.read(at, size)
+}
+
+// find returns where in the file an address is, and how many bytes of its segment follow.
+func (o *object) find(address uint64) (at, left uint64, ok bool) {
 	for _, s := range o.segments {
-		if elf.ProgType(s.Type) == elf.PT_LOAD && address >= s.Vaddr && address-s.Vaddr < s.Filesz && size <= s.Filesz-(address-s.Vaddr) {
-			return o.read(s.Off+(address-s.Vaddr), size)
+		if elf.ProgType(s.Type) == elf.PT_LOAD && address >= s.Vaddr && address-s.Vaddr < s.Filesz {
+			return s.Off + (address - s.Vaddr), s.Filesz - (address - s.Vaddr), true
 		}
 	}
-	return nil, errors.New("it is outside the file")
+	return 0, 0, false
 }
 
 func (o *object) read(at, size uint64) ([]byte, error) {
-	if size > maxTable || at+size < at || int64(at+size) < 0 {
-		return nil, errors.New("it is too large")
+	if at+size < at || int64(at+size) < 0 {
+		return nil, errors.New("it is outside the file")
 	}
 	content := make([]byte, size)
 	n, err := o.file.ReadAt(content, int64(at))
@@ -279,10 +315,47 @@ func (o *object) readStruct(at uint64, into any) error {
 	return err
 }
 
-// text returns a string of the library.
-func (o *object) text(at uint64) string {
-	if at > uint64(len(o.strings)) {
-		return ""
+// text returns a string of the library, or "" where its table has none there.
+func (o *object) text(offset uint64) (string, error) {
+	start, size := o.entries[elf.DT_STRTAB], o.entries[elf.DT_STRSZ]
+	if offset >= size {
+		return "", nil
 	}
-	return text(o.strings, uint32(at))
+	at, left, ok := o.find(start + offset)
+	if !ok || at+left < at || int64(at+left) < 0 {
+		return "", nil
+	}
+	var all []byte
+	for left = min(left, size-offset, maxText); left > 0; {
+		piece, err := o.piece(at, left)
+		if err != nil {
+			return "", fmt.Errorf("read the string table: %w", err)
+		}
+		end := bytes.IndexByte(piece, 0)
+		if end < 0 {
+			all = append(all, piece...)
+			at, left = at+uint64(len(piece)), left-uint64(len(piece))
+			continue
+		}
+		all = append(all, piece[:end]...)
+		if o.names += len(all); o.names > maxNames {
+			return "", fmt.Errorf("the names in its tables are %w", budget.Large(maxNames))
+		}
+		return string(all), nil
+	}
+	return "", nil
+}
+
+// piece returns what one page has of the bytes that follow a position, at least one.
+func (o *object) piece(at, left uint64) ([]byte, error) {
+	page, err := o.file.page(int64(at) / pageSize)
+	if err != nil {
+		return nil, err
+	}
+	offset := at % pageSize
+	if offset >= uint64(len(page)) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	page = page[offset:]
+	return page[:min(uint64(len(page)), left)], nil
 }

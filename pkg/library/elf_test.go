@@ -7,12 +7,16 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // libraryOfThisMachine returns a library of the C library's.
@@ -178,14 +182,73 @@ func endlessLibrary(required uint64) []byte {
 	return library
 }
 
+// longLibrary has thousands of versions with one long name, which its table has once.
+func longLibrary() []byte {
+	library := endlessLibrary(4096)
+	const table, name = 32 << 10, 4 // where the chain says that each name is
+	binary.LittleEndian.PutUint64(library[64+2*56+8:], table)
+	binary.LittleEndian.PutUint64(library[64+2*56+16+8:], 8<<10)
+	copy(library[table+name:], strings.Repeat("x", 4000)+"\x00")
+	return library
+}
+
+// scatteredLibrary is a sparse file whose dynamic section has an entry for each name that
+// it needs, each on a page of its own.
+type scatteredLibrary struct{ head []byte }
+
+func newScattered() scatteredLibrary {
+	head := endlessLibrary(4096)[:64+2*56]
+	binary.LittleEndian.PutUint64(head[64+32:], 1<<40) // Filesz of what is loaded
+	tags := []elf.Dyn64{{Tag: int64(elf.DT_STRTAB), Val: 0}, {Tag: int64(elf.DT_STRSZ), Val: 1 << 40}}
+	for i := range uint64(1000) {
+		tags = append(tags, elf.Dyn64{Tag: int64(elf.DT_NEEDED), Val: (i + 2) << 20})
+	}
+	tags = append(tags, elf.Dyn64{})
+	binary.LittleEndian.PutUint64(head[64+56+32:], uint64(len(tags))*16)
+	var b bytes.Buffer
+	_ = binary.Write(&b, binary.LittleEndian, tags)
+	return scatteredLibrary{append(head, b.Bytes()...)}
+}
+
+func (s scatteredLibrary) ReadAt(p []byte, at int64) (int, error) {
+	clear(p)
+	if at < int64(len(s.head)) {
+		copy(p, s.head[at:])
+	}
+	return len(p), nil
+}
+
+// TestReadIsCheap checks that a file of a few KiB cannot stand for much memory.
+func TestReadIsCheap(t *testing.T) {
+	for name, file := range map[string]io.ReaderAt{
+		"long names": bytes.NewReader(longLibrary()), "many pages": newScattered(), "no end": bytes.NewReader(endlessLibrary(4096)),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := Read(file)
+		runtime.ReadMemStats(&after)
+		if (err == nil) != (name == "no end") || err != nil && !errors.Is(err, budget.ErrLarge) {
+			t.Errorf("Read of a library with %s = %d needed, %d versions, %v; want that it is too large", name, len(got.Needed), len(got.Defines), err)
+		}
+		if taken := after.TotalAlloc - before.TotalAlloc; taken > 4<<20 {
+			t.Errorf("Read of a library with %s takes %d bytes in all; want at most 4 MiB", name, taken)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
+	f.Add(longLibrary())
 	f.Add(endlessLibrary(1024))
 	f.Add(endlessLibrary(4096))
 	f.Add(libraryOfThisMachine(f, "libdl.so.2"))
 	f.Fuzz(func(t *testing.T, library []byte) {
-		got, err := Read(bytes.NewReader(library))
-		if err == nil && (len(got.Needed) > maxRecords || len(got.Defines) > maxRecords) {
-			t.Errorf("Read found %d and %d names", len(got.Needed), len(got.Defines))
+		got, _ := Read(bytes.NewReader(library))
+		size := len(got.Soname) + len(strings.Join(got.Needed, "")) + len(strings.Join(got.Defines, ""))
+		for library, versions := range got.Requires {
+			size += len(library) + len(strings.Join(versions, ""))
+		}
+		if len(got.Needed) > maxRecords || len(got.Defines) > maxRecords || size > maxNames {
+			t.Errorf("Read found %d and %d names, %d bytes", len(got.Needed), len(got.Defines), size)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
@@ -56,6 +57,10 @@ func (c *Container) Open() (image.Image, error) {
 	return img, err
 }
 
+// maxMessage limits the size in bytes of a message: options, the environment and what the
+// store knows of an image.
+const maxMessage = 32 << 20
+
 // Write returns an open memory file with the message, for a program to inherit.
 func Write(m Message) (fd int, err error) {
 	text, err := json.Marshal(m)
@@ -76,7 +81,11 @@ func Write(m Message) (fd int, err error) {
 // it runs as the same user, so it is believed.
 func Read(r io.Reader, fd uintptr) (Container, error) {
 	var m Message
-	if err := json.NewDecoder(r).Decode(&m); err != nil {
+	text, err := budget.Read(r, maxMessage)
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err != nil {
 		return Container{}, fmt.Errorf("internal error: read the request: %w", err)
 	}
 	file := os.NewFile(fd, m.Job.Request.Image.String())

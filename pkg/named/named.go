@@ -44,6 +44,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
@@ -190,9 +191,12 @@ func (c *Container) State() (State, bool, error) {
 	return State{}, false, c.remove()
 }
 
+// maxState limits the size in bytes of a file with a state.
+const maxState = 1 << 20
+
 func readState(path string) (State, error) {
 	var s State
-	text, err := os.ReadFile(path + suffixState)
+	text, err := budget.File(path+suffixState, maxState)
 	if err == nil {
 		err = json.Unmarshal(text, &s)
 	}

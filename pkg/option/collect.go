@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
@@ -136,8 +138,18 @@ func Collect(given [][2]string, lookup func(string) (string, bool)) (Set, error)
 			set[name] = value + "," + set[name]
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if len(set[name]) > maxValue {
+			errs = append(errs, fmt.Errorf("--%s=%s is %w", name, budget.Shorten(set[name]), budget.Large(maxValue)))
+			delete(set, name)
+		}
+	}
 	return set, errors.Join(errs...)
 }
+
+// maxValue limits the size in bytes of an option's value. Twice the longest argument that
+// Linux lets a program have: values of a file and of the command line may add up.
+const maxValue = 256 << 10
 
 func find(name string) (Option, bool) {
 	for _, o := range Table {

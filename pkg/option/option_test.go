@@ -115,6 +115,10 @@ func TestCollect(t *testing.T) {
 		{name: "empty value", given: given{{Image, ""}}, err: "--container-image needs a value: [REGISTRY/]NAME"},
 		{name: "empty variable", env: map[string]string{"BROLGA_CONTAINER_IMAGE": ""}, err: "BROLGA_CONTAINER_IMAGE is empty"},
 		{name: "neither yes nor no", env: map[string]string{"BROLGA_CONTAINER_WRITABLE": "maybe"}, err: "BROLGA_CONTAINER_WRITABLE=maybe: want 1 or 0"},
+		{
+			name: "a value that is too long", given: given{{Mounts, strings.Repeat("/a:/b,", maxValue/6+1)}},
+			err: "--container-mounts=" + strings.Repeat("/a:/b,", 20)[:64] + "... is too large: the limit is 256 KiB",
+		},
 		{name: "unknown", given: given{{"container-nonsense", "x"}}, err: "internal error: unknown option --container-nonsense"},
 		{
 			name: "all mistakes", given: given{{Image, ""}, {Workdir, ""}}, env: map[string]string{"BROLGA_CONTAINER_WRITABLE": "2"},

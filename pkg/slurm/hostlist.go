@@ -8,29 +8,67 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
-// maxNodes limits what a list of a few bytes can stand for.
-const maxNodes = 1 << 17
+// Limits of what a list may stand for. They count the names, and not the text: a few
+// bytes can stand for millions of names, or for long ones.
+const (
+	// maxNodes is more than any cluster has.
+	maxNodes = 1 << 16
+	// maxName is the longest name of a host (RFC 1035, section 2.3.4).
+	maxName = 255
+	// maxNames is the size in bytes of all names of a list.
+	maxNames = 2 << 20
+	// maxBrackets is how many brackets a name may have, one for each dimension of a
+	// network.
+	maxBrackets = 16
+)
 
-var errTooMany = fmt.Errorf("more than %d nodes", maxNodes)
+var (
+	errTooMany = fmt.Errorf("more than %d nodes", maxNodes)
+	errName    = fmt.Errorf("a name of more than %d bytes", maxName)
+	errNames   = fmt.Errorf("names of more than %d bytes in all", maxNames)
+)
 
-// ParseHostlist expands a list of Slurm's such as "n[1-3,07],login" in its order.
+// ParseHostlist expands one of Slurm's lists such as "n[1-3,07],login" in its order.
 func ParseHostlist(text string) ([]string, error) {
-	var all []string
+	var all names
 	for text != "" {
 		var item string
 		item, text = cutItem(text)
-		names, err := expand(item)
-		if err == nil && len(all)+len(names) > maxNodes {
-			err = errTooMany
+		more, err := expand(item, maxBrackets)
+		if err == nil {
+			err = all.add(more.list...)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("host list %q: %w", item, err)
+			return nil, fmt.Errorf("host list %q: %w", budget.Shorten(item), err)
 		}
-		all = append(all, names...)
 	}
-	return all, nil
+	return all.list, nil
+}
+
+// names are the names of hosts, within the limits.
+type names struct {
+	list []string
+	size int
+}
+
+func (n *names) add(more ...string) error {
+	if len(n.list)+len(more) > maxNodes {
+		return errTooMany
+	}
+	for _, name := range more {
+		if len(name) > maxName {
+			return errName
+		}
+		if n.size += len(name); n.size > maxNames {
+			return errNames
+		}
+	}
+	n.list = append(n.list, more...)
+	return nil
 }
 
 // cutItem cuts a list at its first comma that is in no brackets.
@@ -49,63 +87,81 @@ func cutItem(text string) (item, rest string) {
 	return text, ""
 }
 
-// expand expands one item, in which brackets may come several times.
-func expand(item string) ([]string, error) {
+// expand expands one item, which may have so many brackets.
+func expand(item string, brackets int) (all names, err error) {
 	prefix, rest, ok := strings.Cut(item, "[")
 	switch {
 	case item == "" || strings.ContainsRune(prefix, ']'):
-		return nil, errors.New("malformed")
+		return all, errors.New("malformed")
 	case !ok:
-		return []string{item}, nil
+		return all, all.add(item)
+	case brackets == 0:
+		return all, fmt.Errorf("more than %d brackets in a name", maxBrackets)
 	}
 	ranges, suffix, ok := strings.Cut(rest, "]")
 	if !ok {
-		return nil, errors.New("a bracket is not closed")
+		return all, errors.New("a bracket is not closed")
 	}
-	ends := []string{""}
+	ends := names{list: []string{""}}
 	if suffix != "" {
-		var err error
-		if ends, err = expand(suffix); err != nil {
-			return nil, err
+		if ends, err = expand(suffix, brackets-1); err != nil {
+			return all, err
 		}
 	}
-	var all []string
-	for _, r := range strings.Split(ranges, ",") {
+	for r := range strings.SplitSeq(ranges, ",") {
 		numbers, err := expandRange(r)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
-		if len(all)+len(numbers)*len(ends) > maxNodes {
-			return nil, errTooMany
+		if len(all.list)+len(numbers)*len(ends.list) > maxNodes {
+			return all, errTooMany
 		}
-		for _, n := range numbers {
-			for _, end := range ends {
-				all = append(all, prefix+n+end)
-			}
+		if err := all.join(prefix, numbers, ends.list); err != nil {
+			return all, err
 		}
 	}
 	return all, nil
 }
 
+// join adds all names that begin with the prefix, have one of the numbers, and then end.
+func (n *names) join(prefix string, numbers, ends []string) error {
+	for _, number := range numbers {
+		for _, end := range ends {
+			if len(prefix)+len(number)+len(end) > maxName {
+				return errName
+			}
+			if err := n.add(prefix + number + end); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // expandRange expands "7" or "007-010", whose numbers have the width of the first.
 func expandRange(text string) ([]string, error) {
 	from, to, ok := strings.Cut(text, "-")
+	if len(from) > maxName || len(to) > maxName {
+		return nil, errName
+	}
 	if !ok && from != "" && strings.Trim(from, "0123456789") == "" {
-		return []string{from}, nil // however long it is
+		return []string{from}, nil // it may be larger than any integer
 	}
 	first, err1 := strconv.ParseUint(from, 10, 63)
 	last, err2 := strconv.ParseUint(to, 10, 63)
 	switch {
 	case err1 != nil || err2 != nil || last < first:
-		return nil, fmt.Errorf("%q is no range of numbers", text)
+		return nil, fmt.Errorf("%q is no range of numbers", budget.Shorten(text))
 	case last-first >= maxNodes:
 		return nil, errTooMany
 	}
-	var all []string
+	var all names
 	for n := first; n <= last; n++ {
-		all = append(all, fmt.Sprintf("%0*d", len(from), n))
+		if err := all.add(fmt.Sprintf("%0*d", len(from), n)); err != nil {
+			return nil, err
+		}
 	}
-	return all, nil
+	return all.list, nil
 }
 
 // Hostlist writes names as Slurm does, in their order: "n[1-3,7]".
@@ -147,7 +203,7 @@ func ranges(numbers []string) string {
 	return strings.Join(items, ",")
 }
 
-// follows tells whether a range that begins with first has b next to a.
+// follows reports whether a range that begins with first has b next to a.
 func follows(a, b, first string) bool {
 	n, err := strconv.ParseUint(a, 10, 63)
 	return err == nil && n < math.MaxInt64 && b == fmt.Sprintf("%0*d", len(first), n+1)

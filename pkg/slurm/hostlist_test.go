@@ -3,6 +3,7 @@
 package slurm
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -50,9 +51,29 @@ func TestParseHostlistErrors(t *testing.T) {
 	for _, list := range []string{
 		"n[1-3", "n1]", "n[]", "n[a]", "n[3-1]", "n[1-]", "n[1-18446744073709551615]", "n[-1]", ",", "n1,,n2", "n[1][", "n[0-4000000000]",
 		"n[0-9999][0-9999]", strings.Repeat("n[0-99999],", 20),
+		long, strings.Repeat("n", maxName+1), "n[" + strings.Repeat("7", maxName) + "]",
+		"n[" + strings.Repeat("0", 100) + "-40000]", strings.Repeat("n[0-9]", 40), strings.Repeat("n[1]", maxBrackets+1),
 	} {
 		if got, err := ParseHostlist(list); err == nil {
 			t.Errorf("ParseHostlist(%.40q) = %d names; want an error", list, len(got))
+		}
+	}
+}
+
+// TestParseHostlistIsCheap checks that a short list cannot stand for much memory, whether it
+// is refused or not.
+func TestParseHostlistIsCheap(t *testing.T) {
+	for _, list := range []string{
+		long, strings.Repeat(long+",", 60), "n[1-65536]", "n[" + strings.Repeat("0", 100) + "-40000]",
+		strings.Repeat("n[0-9]", 40), strings.Repeat("n[1]", 30000), strings.Repeat("n[0-65535],", 10000), "n[" + strings.Repeat("1,", 65000) + "1]",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _ = ParseHostlist(list) // what it costs counts
+		runtime.ReadMemStats(&after)
+		allocated := after.TotalAlloc - before.TotalAlloc
+		if allocated > 32<<20 {
+			t.Errorf("ParseHostlist(%.40q) takes %d bytes in all; want at most 32 MiB", list, allocated)
 		}
 	}
 }
@@ -63,10 +84,19 @@ func FuzzHostlist(f *testing.F) {
 	f.Add("a[1-2]b[3],c")
 	f.Add("8888888888888888888888888888888,0")
 	f.Add("9223372036854775807,9223372036854775808")
+	f.Add("n[000000000000000000000000000000000000000000000000000-3]")
+	f.Add("a[1-2][3-4][5-6]b[7][8][9]c")
 	f.Fuzz(func(t *testing.T, list string) {
 		names, err := ParseHostlist(list)
 		if err != nil {
 			return
+		}
+		size := 0
+		for _, name := range names {
+			size += len(name)
+		}
+		if len(names) > maxNodes || size > maxNames {
+			t.Errorf("%q is %d names of %d bytes", list, len(names), size)
 		}
 		again, err := ParseHostlist(Hostlist(names))
 		if err != nil || !slices.Equal(names, again) {

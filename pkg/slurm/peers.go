@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // Variables by which srun tells the helpers of a step what they need to speak to
@@ -60,7 +62,11 @@ func Addresses(list string, addresses map[string]string) (string, error) {
 	return Hostlist(known) + " " + Hostlist(at), nil
 }
 
+// parseAddresses returns the addresses of nodes that have one besides their name.
 func parseAddresses(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
 	malformed := fmt.Errorf("%s is malformed: unset it", AddressesVariable)
 	first, second, ok := strings.Cut(text, " ")
 	names, err1 := ParseHostlist(first)
@@ -83,11 +89,7 @@ func (s *Step) takeShared() error {
 		s.Secret, err = parseSecret(text)
 		errs = append(errs, err)
 	}
-	if text, ok := s.Getenv(AddressesVariable); ok {
-		var err error
-		s.addresses, err = parseAddresses(text)
-		errs = append(errs, err)
-	}
+	s.addresses, _ = s.Getenv(AddressesVariable)
 	s.Sync, _ = s.Getenv(SyncVariable)
 	s.Env = slices.DeleteFunc(s.Env, func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
@@ -97,12 +99,18 @@ func (s *Step) takeShared() error {
 }
 
 // Peers returns all nodes of the step, those of all components of a heterogeneous
-// one, in Slurm's order, and the own place among them. The batch script and the shell
-// of salloc have one node, however many the job has.
+// one, in Slurm's order, and this node's own place among them. The batch script and the
+// shell of salloc have one node, however many the job has.
 func (s Step) Peers() (nodes []Node, own int, err error) {
+	// Steps whose nodes do not speak to each other never come here: the list comes from
+	// the user, and costs time and memory.
+	addresses, err := parseAddresses(s.addresses)
+	if err != nil {
+		return nil, 0, err
+	}
 	list, ok := s.Getenv("SLURM_STEP_NODELIST")
 	if s.StartsSteps() || (!ok && s.NodeCount <= 1) {
-		return []Node{s.node(s.Node)}, 0, nil
+		return []Node{newNode(s.Node, addresses)}, 0, nil
 	}
 	names, err := ParseHostlist(list)
 	if err != nil {
@@ -117,16 +125,16 @@ func (s Step) Peers() (nodes []Node, own int, err error) {
 		if seen[name] = true; name == s.Node {
 			own = i
 		}
-		nodes = append(nodes, s.node(name))
+		nodes = append(nodes, newNode(name, addresses))
 	}
 	if own < 0 || len(nodes) < int(s.NodeCount) {
-		return nil, 0, fmt.Errorf("node %s is not one of the step's, which are %q, as SLURM_STEP_NODELIST says", s.Node, list)
+		return nil, 0, fmt.Errorf("node %s is not one of the step's, which are %q, as SLURM_STEP_NODELIST says", s.Node, budget.Shorten(list))
 	}
 	return nodes, own, nil
 }
 
-func (s Step) node(name string) Node {
-	if address := s.addresses[name]; address != "" {
+func newNode(name string, addresses map[string]string) Node {
+	if address := addresses[name]; address != "" {
 		return Node{name, address}
 	}
 	return Node{name, name}

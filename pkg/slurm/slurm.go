@@ -53,7 +53,7 @@ type Step struct {
 	// Sync is the value of [SyncVariable], empty where the step's nodes do not wait.
 	Sync string `json:"-"`
 
-	addresses map[string]string // of nodes, where they are not the name
+	addresses string // the value of [AddressesVariable]
 }
 
 // ID names the step on its node in file names and messages.

@@ -7,12 +7,13 @@ package trust
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // ErrTamperable means that someone other than root could change the file.
@@ -30,8 +31,16 @@ func Read(path string) ([]byte, error) {
 	if err := CheckOpen(f, path); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(f)
+	text, err := budget.Open(f, maxFile)
+	if errors.Is(err, budget.ErrLarge) {
+		err = fmt.Errorf("read %s: %w", path, err)
+	}
+	return text, err
 }
+
+// maxFile limits the size in bytes of what [Read] returns: configurations, keys,
+// descriptions of hooks, profiles.
+const maxFile = 8 << 20
 
 // CheckOpen tells whether the file f, which was opened at path, and all that
 // leads to it are root's alone.

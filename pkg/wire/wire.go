@@ -14,6 +14,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // Record is one key=value string. A key has no "=" and neither has NUL.
@@ -46,21 +48,29 @@ func Marshal(records []Record) ([]byte, error) {
 	return message, nil
 }
 
-// Unmarshal returns the records of a message. A message that is cut off or has
-// a record without "=" is an error.
+// MaxRecords is how many records a message may have: each takes more memory than the
+// shortest text that stands for one.
+const MaxRecords = 1 << 16
+
+// Unmarshal returns the records of a message. A message that is cut off, has a record
+// without "=", or has more than [MaxRecords] is an error.
 func Unmarshal(message []byte) ([]Record, error) {
-	var records []Record
-	for len(message) > 0 {
-		text, rest, ended := bytes.Cut(message, []byte{0})
+	count := bytes.Count(message, []byte{0})
+	if count > MaxRecords {
+		return nil, fmt.Errorf("%d records: the limit is %d", count, MaxRecords)
+	}
+	records := make([]Record, 0, count)
+	for all := string(message); all != ""; { // which the records share
+		text, rest, ended := strings.Cut(all, "\x00")
 		if !ended {
 			return nil, fmt.Errorf("record %d is cut off", len(records)+1)
 		}
-		key, value, ok := strings.Cut(string(text), "=")
+		key, value, ok := strings.Cut(text, "=")
 		if !ok || key == "" {
-			return nil, fmt.Errorf("record %d has no key: %q", len(records)+1, text)
+			return nil, fmt.Errorf("record %d has no key: %q", len(records)+1, budget.Shorten(text))
 		}
 		records = append(records, Record{key, value})
-		message = rest
+		all = rest
 	}
 	return records, nil
 }

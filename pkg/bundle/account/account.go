@@ -60,7 +60,7 @@ func merge(image []byte, lines []string, names map[string]bool, ids map[uint32]b
 	}
 	for line := range bytes.Lines(image) {
 		line = bytes.TrimRight(line, "\r\n")
-		fields := strings.Split(string(line), ":")
+		fields := strings.SplitN(string(line), ":", 5)
 		if len(fields) < 4 || names[fields[0]] {
 			continue
 		}

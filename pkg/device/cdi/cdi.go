@@ -21,6 +21,7 @@ import (
 
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/device"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/trust"
@@ -85,12 +86,18 @@ func (r *resolver) load(directories []string) {
 	}
 }
 
+// maxSpec limits the size in bytes of a specification. NVIDIA's have some 20 KiB.
+const maxSpec = 1 << 20
+
 // read reads a specification. Once it and all that leads to it are root's alone, no
 // other user can exchange it.
 func read(path string, priority int) (*cdi.Spec, error) {
 	err := trust.Check(path)
 	if err != nil {
 		return nil, err
+	}
+	if st, err := os.Stat(path); err == nil && st.Size() > maxSpec {
+		return nil, fmt.Errorf("%s: %w", path, budget.Large(maxSpec))
 	}
 	spec, err := cdi.ReadSpec(path, priority)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -44,6 +44,9 @@ type note struct {
 	// Owner is the process that sees to it.
 	Owner process
 }
+
+// maxNote limits the size in bytes of a note. It has the annotations of the step.
+const maxNote = 4 << 20
 
 // process identifies a process of this boot.
 type process struct {
@@ -226,7 +229,7 @@ func runNote(path string, runner *Runner, tell func(line string), runFor func(ow
 	if err := trust.CheckOpen(f, path); err != nil {
 		return fmt.Errorf("read what runs at poststop: %w", err)
 	}
-	text, err := io.ReadAll(f)
+	text, err := budget.Open(f, maxNote)
 	if err == nil {
 		err = json.Unmarshal(text, &n)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/library"
@@ -159,21 +160,32 @@ type Image struct {
 	directories []string
 	cache       []library.Entry
 	// opened has the libraries that were found, tried the paths that were looked
-	// at; err says that they were too many.
+	// at; names is the size of what is kept of them; err says that it is too much.
 	opened map[inode]*Library
 	tried  map[string]*Library
+	names  int
 	err    error
 }
 
 // inode identifies a file.
 type inode struct{ device, number uint64 }
 
-// maxTries limits what an image can make the helper read.
-const maxTries = 500
+// Limits of what an image can make the helper read and keep.
+const (
+	// maxTries is how many paths are looked at.
+	maxTries = 500
+	// maxNames is the size in bytes of all versions of the image's libraries. Those of
+	// a C library are 1 KiB.
+	maxNames = 1 << 20
+)
 
 func openImage(files *hook.Image, host *Host, env []string) *Image {
 	i := &Image{files: files, host: host, purposes: host.purposes, opened: map[inode]*Library{}, tried: map[string]*Library{}}
-	i.directories = strings.FieldsFunc(SearchPath(env), func(r rune) bool { return r == ':' || r == ';' })
+	for dir := range strings.FieldsFuncSeq(SearchPath(env), func(r rune) bool { return r == ':' || r == ';' }) {
+		if i.directories = append(i.directories, dir); len(i.directories) > maxTries {
+			break // nobody looks into more of them
+		}
+	}
 	f, _, err := files.OpenFile(library.CachePath)
 	if err != nil {
 		return i // an image without a cache has the usual directories
@@ -195,8 +207,12 @@ func SearchPath(env []string) (path string) {
 	return path
 }
 
-// Err tells whether the image has more libraries than are looked at.
-func (i *Image) Err() error { return i.err }
+// fail notes what is too much of the image. The first counts.
+func (i *Image) fail(err error) {
+	if i.err == nil {
+		i.err = err
+	}
+}
 
 func (i *Image) close() {
 	for _, l := range i.opened {
@@ -301,7 +317,7 @@ func (i *Image) open(path, name string) *Library {
 	case known:
 		return l
 	case len(i.tried) == maxTries:
-		i.err = errors.New("the image has too many libraries of these names")
+		i.fail(errors.New("the image has too many libraries of these names"))
 		return nil
 	}
 	f, resolved, err := i.files.OpenFile(path)
@@ -334,7 +350,7 @@ func (i *Image) describe(name, resolved string, f *os.File, isLibrary bool) *Lib
 	}
 	l = &Library{Path: resolved, file: f}
 	if l.Name, _ = i.purposes.Identify(name, filepath.Base(resolved)); len(l.Version) == 0 {
-		l.Object, _ = library.Read(f) // what cannot be read has no version
+		i.read(l)
 		l.Name, _ = i.purposes.Identify(name, l.Soname)
 	}
 	if covered := i.files.Covered(f); covered != "" {
@@ -360,7 +376,28 @@ func (i *Image) Defines(l *Library) []string {
 		return l.by.Defines
 	}
 	if l.Defines == nil {
-		l.Object, _ = library.Read(l.file) // what cannot be read has none
+		i.read(l)
 	}
 	return l.Defines
+}
+
+// read reads the name and the versions of a library. A file that cannot be read has
+// none; one with more than can be kept is an error of the image's.
+func (i *Image) read(l *Library) {
+	object, err := library.Read(l.file)
+	if errors.Is(err, budget.ErrLarge) {
+		i.fail(fmt.Errorf("read the image's library %s: %w", budget.Shorten(l.Path), err))
+	}
+	i.names += len(object.Soname)
+	for _, version := range object.Defines {
+		i.names += len(version)
+	}
+	if err != nil || i.names > maxNames {
+		if err == nil {
+			i.fail(fmt.Errorf("read the image's libraries: their versions are %w", budget.Large(maxNames)))
+		}
+		object = library.Object{}
+	}
+	// What an image's library needs, the image has.
+	l.Object = library.Object{Soname: object.Soname, Defines: object.Defines}
 }

@@ -77,6 +77,10 @@ func (p *Plan) Warn(format string, a ...any) {
 	p.Warnings = append(p.Warnings, p.name+" "+fmt.Sprintf(format, a...))
 }
 
+// Err returns an error if the image has more than is looked at. Then nothing else that was
+// found out about it counts.
+func (p *Plan) Err() error { return fault.WithHint(p.Image.err, p.refuse) }
+
 // Covers tells how many files of the image will be covered.
 func (p *Plan) Covers() int { return len(p.covers) }
 
@@ -137,7 +141,7 @@ func (p *Plan) Complete(dependencies []string) error {
 			return err
 		}
 	}
-	return p.Image.err
+	return p.Err()
 }
 
 // AddMissing adds those libraries that the host's need and the image has none of, of
@@ -158,7 +162,7 @@ func (p *Plan) AddMissing() error {
 			p.Add(name, with)
 		}
 	}
-	return p.Image.err
+	return p.Err()
 }
 
 // findDirectory finds where the loader of the image looks in any case: where its C
@@ -284,7 +288,7 @@ func (p *Plan) Modules(dir string) error {
 			return err
 		}
 	}
-	return p.Image.err
+	return p.Err()
 }
 
 // checkGNU checks that the image's C library is new enough. Its parts are of one

@@ -16,7 +16,6 @@
 package layout
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,6 +30,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -38,12 +38,18 @@ import (
 // or not all of it.
 var ErrNotFound = errors.New("not in the image cache")
 
-// MaxManifest limits the size of manifests, indexes and configurations.
-const MaxManifest = 4 << 20
-
-// maxIndex limits the size of index.json, which has room for the names of some ten
-// thousand images.
-const maxIndex = 16 << 20
+// Limits of what is read, in bytes. Root reads layouts for users.
+const (
+	// MaxManifest is for manifests, indexes and configurations. Registries refuse longer
+	// manifests (the distribution specification: "at least 4 megabytes").
+	MaxManifest = 4 << 20
+	// maxIndex is for index.json, which has room for the names of some ten thousand
+	// images. It is read one descriptor at a time.
+	maxIndex = 16 << 20
+	// maxDescriptor is for one descriptor with its annotations, of which those of
+	// registries take some 4 KiB.
+	maxDescriptor = 64 << 10
+)
 
 // Layout is a directory with an OCI image layout. It holds no resources.
 type Layout struct{ dir string }
@@ -103,7 +109,7 @@ func (l *Layout) find(name string) (found Descriptor, err error) {
 		return found, err
 	}
 	defer f.Close()
-	err = eachManifest(io.LimitReader(f, maxIndex), func(d Descriptor) error {
+	err = eachManifest(budget.NewMeter(f, "it is", maxIndex), func(d Descriptor) error {
 		if d.Annotations[RefName] != name {
 			return nil
 		}
@@ -136,7 +142,7 @@ func (l *Layout) Index() (Index, error) {
 		return Index{}, err
 	}
 	defer f.Close()
-	text, err := readLimited(f, maxIndex)
+	text, err := budget.Open(f, maxIndex)
 	if err != nil {
 		return Index{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
@@ -202,7 +208,7 @@ func (l *Layout) ReadBlob(digest string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	content, err := readLimited(f, limit)
+	content, err := budget.Open(f, limit)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", digest, err)
 	}
@@ -332,18 +338,6 @@ func openRegular(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if n > limit {
-		return nil, fmt.Errorf("longer than %d bytes", limit)
-	}
-	return b.Bytes(), nil
 }
 
 // Stoppable returns what r reads, until the context ends.

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
@@ -89,12 +90,18 @@ func TestResolveIndexes(t *testing.T) {
 	r := ref.Ref{Registry: "a.example", Repository: "b", Tag: "1"}
 	digest := "sha256:" + hostile
 	named := `{"digest":"` + digest + `","size":1,"annotations":{"` + RefName + `":"` + r.String() + `"}}`
+	large := strings.Repeat(" ", 2*maxDescriptor)
 	for _, tt := range []struct {
 		in  string
 		err string // substring of the error; empty means that the name is found
 	}{
 		{in: `{"schemaVersion":2,"manifests":[{},` + named + `]}`},
 		{in: `{"other":{"manifests":[{}]},"list":[[1],null],"Manifests":[` + named + `],"more":1}`},
+
+		{in: `{"manifests":[` + large[:maxDescriptor/2] + "{}" + large[:maxDescriptor/2] + `,` + named + `]}`},
+		{in: `{"manifests":[{"digest":"` + large + `"},` + named + `]}`, err: "index.json: a descriptor is too large: the limit is 64 KiB"},
+		{in: `{"other":"` + large + `","manifests":[` + named + `]}`, err: "index.json: a descriptor is too large: the limit is 64 KiB"},
+		{in: `{"manifests":[` + strings.Repeat(large[:maxDescriptor/2]+"{},", maxIndex/maxDescriptor*2) + named + `]}`, err: "index.json: it is too large: the limit is 16 MiB"},
 
 		{in: `{}`, err: ErrNotFound.Error()},
 		{in: `{"manifests":[]}`, err: ErrNotFound.Error()},
@@ -106,7 +113,7 @@ func TestResolveIndexes(t *testing.T) {
 		{in: `{"manifests":[{}`, err: "EOF"},
 		{in: `{"manifests":[` + strings.Replace(named, digest, "../x", 1) + `]}`, err: "has no digest for it"},
 	} {
-		t.Run(tt.in, func(t *testing.T) {
+		t.Run(tt.in[:min(len(tt.in), 80)], func(t *testing.T) {
 			l := newLayout(t)
 			if err := os.WriteFile(l.path("index.json"), []byte(tt.in), 0o600); err != nil {
 				t.Fatal(err)
@@ -125,22 +132,72 @@ func TestResolveIndexes(t *testing.T) {
 	}
 }
 
-// TestResolveTakesLittleMemory gives it the most descriptors that an index can have:
-// root resolves names for users.
-func TestResolveTakesLittleMemory(t *testing.T) {
-	l := newLayout(t)
-	const start, end = `{"manifests":[{}`, `]}`
-	text := start + strings.Repeat(",{}", (maxIndex-len(start)-len(end))/3) + end
-	if err := os.WriteFile(l.path("index.json"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+// annotations returns as many short annotations as a text of that size has.
+func annotations(size int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < size-8; i++ {
+		fmt.Fprintf(&b, `,"%s":""`, strconv.FormatInt(int64(i), 36))
 	}
+	return "{" + b.String()[1:] + "}"
+}
+
+// heapGrowth returns by how much f makes the heap grow.
+func heapGrowth(f func()) int64 {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	_, err := l.Resolve(ref.Ref{Registry: "a.example", Repository: "b", Tag: "1"})
+	f()
 	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapSys) - int64(before.HeapSys); !errors.Is(err, ErrNotFound) || grown > 128<<20 {
-		t.Errorf("Resolve = %v, and the heap has grown by %d MiB", err, grown>>20)
+	return int64(after.HeapSys) - int64(before.HeapSys)
+}
+
+// TestResolveTakesLittleMemory gives it the most descriptors, or annotations, that an index
+// can have: root resolves names for users.
+func TestResolveTakesLittleMemory(t *testing.T) {
+	const start, end = `{"manifests":[{}`, `]}`
+	for name, text := range map[string]string{
+		"descriptors":        start + strings.Repeat(",{}", (maxIndex-len(start)-len(end))/3) + end,
+		"annotations":        start + strings.Repeat(`,{"annotations":`+annotations(maxDescriptor-64)+`}`, maxIndex/maxDescriptor-1) + end,
+		"annotations of one": start + `,{"annotations":` + annotations(maxIndex-64) + `}` + end,
+	} {
+		l := newLayout(t)
+		if err := os.WriteFile(l.path("index.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		grown := heapGrowth(func() { _, err = l.Resolve(ref.Ref{Registry: "a.example", Repository: "b", Tag: "1"}) })
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, budget.ErrLarge) || grown > 16<<20 {
+			t.Errorf("%s: Resolve = %v, and the heap has grown by %d MiB", name, err, grown>>20)
+		}
+	}
+}
+
+// TestParseTakesLittleMemory gives it as many descriptors and annotations as a manifest
+// has room for.
+func TestParseTakesLittleMemory(t *testing.T) {
+	const start, end = `{"schemaVersion":2,"manifests":[{}`, `]}`
+	for name, text := range map[string]string{
+		"annotations of the configuration": `{"schemaVersion":2,"config":{"annotations":` + annotations(MaxManifest-64) + `}}`,
+		"annotations of one":               start + `,{"annotations":` + annotations(MaxManifest-64) + `}` + end,
+		"annotations":                      start + strings.Repeat(`,{"annotations":{"a":"","b":"","c":"","d":""}}`, MaxManifest/48) + end,
+		"platforms":                        start + strings.Repeat(`,{"platform":{}}`, MaxManifest/20) + end,
+	} {
+		var err error
+		grown := heapGrowth(func() { _, _, err = Parse([]byte(text)) })
+		if err == nil || grown > 16<<20 {
+			t.Errorf("%s: Parse = %v, and the heap has grown by %d MiB; want an error", name, err, grown>>20)
+		}
+	}
+}
+
+// TestSelectSaysLittle checks that an index cannot make an error as long as itself.
+func TestSelectSaysLittle(t *testing.T) {
+	x := &Index{}
+	for i := range maxListed {
+		x.Manifests = append(x.Manifests, Descriptor{Platform: &Platform{OS: strings.Repeat("x", i%50), Architecture: strings.Repeat("y", 300)}})
+	}
+	if _, err := x.Select(Host()); !errors.Is(err, ErrPlatform) || len(err.Error()) > 2000 || !strings.HasSuffix(err.Error(), ", ...") {
+		t.Errorf("Select = %v; want a short error", err)
 	}
 }
 
@@ -155,7 +212,7 @@ func TestBlobRefuses(t *testing.T) {
 		{"fifo", func(p string) error { return unix.Mkfifo(p, 0o600) }, "not a regular file"},
 		{"directory", func(p string) error { return os.Mkdir(p, 0o700) }, "not a regular file"},
 		{"other content", func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) }, "the content has digest"},
-		{"large", func(p string) error { return os.WriteFile(p, make([]byte, 101), 0o600) }, "longer than 100 bytes"},
+		{"large", func(p string) error { return os.WriteFile(p, make([]byte, 101), 0o600) }, "too large: the limit is 100 bytes"},
 		{"nothing", func(string) error { return nil }, ErrNotFound.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,7 +261,7 @@ func TestParse(t *testing.T) {
 		{in: `{"schemaVersion":2,"config":` + d + `,"manifests":[]}`, err: "both a manifest and an index"},
 		{in: `{"schemaVersion":2,"config":{"digest":"sha256:../x","size":1}}`, err: "want a sha256 digest"},
 		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":-1}}`, err: "size -1"},
-		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":99999999}}`, err: "the configuration is longer"},
+		{in: `{"schemaVersion":2,"config":{"digest":"sha256:` + hostile + `","size":99999999}}`, err: "the configuration is too large"},
 	} {
 		t.Run(tt.in[:min(len(tt.in), 200)], func(t *testing.T) {
 			_, index, err := Parse([]byte(tt.in))
@@ -237,6 +294,7 @@ func FuzzParse(f *testing.F) {
 		`{"schemaVersion":2,"config":null,"layers":[null]}`,
 		`{"schemaVersion":1}`, `[]`, `null`, `{"schemaVersion":2,"manifests":[` + d + `],"layers":[]}`,
 		`{"schemaVersion":2,"config":{"digest":"sha256:../../../etc/passwd","size":-9223372036854775808}}`,
+		`{"schemaVersion":2,"config":{"annotations":` + annotations(1000) + `},"layers":[{"annotations":` + annotations(1000) + `}]}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // descriptors are those of a manifest or index. There may be no more than maxListed,
-// however short a text can say so: root reads them for users.
+// their annotations counted too, however short a text can say so: root reads them for
+// users.
 type descriptors []Descriptor
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -20,56 +23,86 @@ func (d *descriptors) UnmarshalJSON(text []byte) error {
 		return nil
 	}
 	*d = descriptors{}
-	return eachOf(json.NewDecoder(bytes.NewReader(text)), func(one Descriptor) error {
-		if len(*d) == maxListed {
-			return fmt.Errorf("a list of more than %d", maxListed)
+	listed := 0
+	return eachOf(newStream(bytes.NewReader(text)), func(one Descriptor) error {
+		if listed += 1 + len(one.Annotations); listed > maxListed {
+			return fmt.Errorf("a list of more than %d descriptors and annotations", maxListed)
 		}
 		*d = append(*d, one)
 		return nil
 	})
 }
 
+// descriptor is a single one.
+type descriptor Descriptor
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *descriptor) UnmarshalJSON(text []byte) error {
+	if len(text) > maxDescriptor {
+		return fmt.Errorf("a descriptor is %w", budget.Large(maxDescriptor))
+	}
+	return json.Unmarshal(text, (*Descriptor)(d))
+}
+
+// stream is a document of which one value is in memory at a time.
+type stream struct {
+	*json.Decoder
+	meter *budget.Meter
+}
+
+func newStream(r io.Reader) stream {
+	meter := budget.NewMeter(r, "a descriptor is", maxDescriptor)
+	return stream{json.NewDecoder(meter), meter}
+}
+
+// More reports whether there is another element. The next value may be as long as a
+// descriptor.
+func (s stream) More() bool {
+	s.meter.Renew()
+	return s.Decoder.More()
+}
+
 // eachManifest calls f for the manifests of an index, until that is an error.
 func eachManifest(index io.Reader, f func(Descriptor) error) error {
-	dec := json.NewDecoder(index)
-	if err := expect(dec, '{'); err != nil {
+	s := newStream(index)
+	if err := expect(s, '{'); err != nil {
 		return err
 	}
-	for dec.More() {
-		key, err := dec.Token()
+	for s.More() {
+		key, err := s.Token()
 		if err != nil {
 			return err
 		}
 		if name, _ := key.(string); strings.EqualFold(name, "manifests") {
-			return eachOf(dec, f)
+			return eachOf(s, f)
 		}
 		var other json.RawMessage
-		if err := dec.Decode(&other); err != nil {
+		if err := s.Decode(&other); err != nil {
 			return err
 		}
 	}
-	return expect(dec, '}')
+	return expect(s, '}')
 }
 
 // eachOf calls f for the elements of the list that comes next.
-func eachOf(dec *json.Decoder, f func(Descriptor) error) error {
-	if err := expect(dec, '['); err != nil {
+func eachOf(s stream, f func(Descriptor) error) error {
+	if err := expect(s, '['); err != nil {
 		return err
 	}
-	for dec.More() {
+	for s.More() {
 		var d Descriptor
-		if err := dec.Decode(&d); err != nil {
+		if err := s.Decode(&d); err != nil {
 			return err
 		}
 		if err := f(d); err != nil {
 			return err
 		}
 	}
-	return expect(dec, ']')
+	return expect(s, ']')
 }
 
-func expect(dec *json.Decoder, want json.Delim) error {
-	got, err := dec.Token()
+func expect(s stream, want json.Delim) error {
+	got, err := s.Token()
 	if err == nil && got != want {
 		err = fmt.Errorf("%v in place of %v", got, want)
 	}

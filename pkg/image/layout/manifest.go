@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -49,6 +49,8 @@ const (
 	maxLayers  = 1000
 	// maxListed limits any list of descriptors but that of index.json.
 	maxListed = 10000
+	// maxPlatforms limits how many platforms an error names.
+	maxPlatforms = 10
 )
 
 // ErrPlatform means that an image does not exist for the platform asked for.
@@ -203,13 +205,16 @@ func (x *Index) Select(p Platform) (Descriptor, error) {
 		if rank >= 0 && (best < 0 || rank < bestRank) {
 			best, bestRank = i, rank
 		}
-		if d.Platform.OS != "unknown" && !slices.Contains(has, d.Platform.String()) {
-			has = append(has, d.Platform.String())
+		if d.Platform.OS != "unknown" && len(has) <= maxPlatforms {
+			has = addPlatform(has, *d.Platform)
 		}
 	}
 	if best < 0 {
 		if len(has) == 0 {
 			has = append(has, "none")
+		}
+		if len(has) > maxPlatforms {
+			has[maxPlatforms] = "..."
 		}
 		return Descriptor{}, fmt.Errorf("%w, %s; there is %s", ErrPlatform, p, strings.Join(has, ", "))
 	}
@@ -217,6 +222,15 @@ func (x *Index) Select(p Platform) (Descriptor, error) {
 		return Descriptor{}, err
 	}
 	return x.Manifests[best], nil
+}
+
+// addPlatform adds the name of a platform to those that an error tells.
+func addPlatform(has []string, p Platform) []string {
+	name := budget.Shorten(p.String())
+	if slices.Contains(has, name) {
+		return has
+	}
+	return append(has, name)
 }
 
 // Manifest is the manifest of one image for one platform. [Parse] has checked
@@ -268,12 +282,12 @@ func (m Manifest) Digests(top string) (whole, parts []string) {
 // schema 2). The index is nil when it is a manifest.
 func Parse(raw []byte) (Manifest, *Index, error) {
 	if len(raw) > MaxManifest {
-		return Manifest{}, nil, fmt.Errorf("longer than %d bytes", MaxManifest)
+		return Manifest{}, nil, budget.Large(MaxManifest)
 	}
 	var doc struct {
 		SchemaVersion int
 		MediaType     string
-		Config        *Descriptor
+		Config        *descriptor
 		Layers        descriptors
 		Manifests     descriptors
 	}
@@ -290,13 +304,13 @@ func Parse(raw []byte) (Manifest, *Index, error) {
 	case doc.MediaType == TypeIndex || doc.MediaType == TypeDockerIndex || (doc.MediaType == "" && doc.Config == nil):
 		return Manifest{}, &Index{SchemaVersion: 2, MediaType: doc.MediaType, Manifests: doc.Manifests}, nil
 	case doc.MediaType != "" && doc.MediaType != TypeManifest && doc.MediaType != TypeDockerManifest:
-		return Manifest{}, nil, fmt.Errorf("media type %q is not an image", doc.MediaType)
+		return Manifest{}, nil, fmt.Errorf("media type %q is not an image", budget.Shorten(doc.MediaType))
 	case doc.Config == nil:
 		return Manifest{}, nil, errors.New("the manifest has no configuration")
 	case len(doc.Layers) > maxLayers:
 		return Manifest{}, nil, fmt.Errorf("%d layers, more than %d", len(doc.Layers), maxLayers)
 	}
-	m := Manifest{Digest: Digest(raw), Raw: raw, Config: *doc.Config, Layers: doc.Layers}
+	m := Manifest{Digest: Digest(raw), Raw: raw, Config: Descriptor(*doc.Config), Layers: doc.Layers}
 	for _, d := range m.Blobs() {
 		if err := d.check(); err != nil {
 			return Manifest{}, nil, err
@@ -308,14 +322,14 @@ func Parse(raw []byte) (Manifest, *Index, error) {
 		}
 	}
 	if m.Config.Size > MaxManifest {
-		return Manifest{}, nil, fmt.Errorf("the configuration is longer than %d bytes", MaxManifest)
+		return Manifest{}, nil, fmt.Errorf("the configuration is %w", budget.Large(MaxManifest))
 	}
 	return m, nil, nil
 }
 
 func (d Descriptor) check() error {
 	if !ref.IsDigest(d.Digest) {
-		return fmt.Errorf("digest %q: want a sha256 digest", d.Digest)
+		return fmt.Errorf("digest %q: want a sha256 digest", budget.Shorten(d.Digest))
 	}
 	if d.Size < 0 {
 		return fmt.Errorf("digest %s: size %d", d.Digest, d.Size)
@@ -334,11 +348,11 @@ func (d Descriptor) checkLayer() error {
 	case d.MediaType == "":
 		return nil
 	case strings.Contains(d.MediaType, "nondistributable"), strings.Contains(d.MediaType, "foreign"):
-		return fmt.Errorf("layer %s is foreign, its owner lets no registry distribute it: %q", d.Digest, d.MediaType)
+		return fmt.Errorf("layer %s is foreign, its owner lets no registry distribute it: %q", d.Digest, budget.Shorten(d.MediaType))
 	case strings.HasSuffix(d.MediaType, "+encrypted"):
-		return fmt.Errorf("layer %s is encrypted: %q", d.Digest, d.MediaType)
+		return fmt.Errorf("layer %s is encrypted: %q", d.Digest, budget.Shorten(d.MediaType))
 	case !slices.ContainsFunc(layerTypes, func(t string) bool { return strings.HasPrefix(d.MediaType, t) }):
-		return fmt.Errorf("not a container image: %s is %q", d.Digest, d.MediaType)
+		return fmt.Errorf("not a container image: %s is %q", d.Digest, budget.Shorten(d.MediaType))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
 
@@ -28,11 +29,12 @@ const (
 	PredicateSignature = "https://sigstore.dev/cosign/sign/v1"
 )
 
-// MaxSignature limits the size of a payload or bundle, and maxSignatures how
-// many are looked at.
+// MaxSignature limits the size of a payload or bundle, maxSignatures how many are
+// looked at, and MaxEvidence the size of all of them with the indexes.
 const (
 	MaxSignature  = 1 << 20
 	maxSignatures = 32
+	MaxEvidence   = 4 << 20
 )
 
 // Evidence is what a cache has to show for an image: untrusted, and small enough
@@ -42,6 +44,8 @@ type Evidence struct {
 	Indexes [][]byte
 	// Signatures are of one of the indexes or of the manifest, by anyone.
 	Signatures []Signature
+
+	size int // of all
 }
 
 // Signature is one signature: a payload with the signature of it in base64, or a
@@ -95,31 +99,44 @@ func (l *Layout) Evidence(r ref.Ref, top string, m Manifest, p Platform) (Eviden
 		}
 		digest = d.Digest
 		e.Indexes, signed = append(e.Indexes, raw), append(signed, digest)
+		if e.size += len(raw); e.size > MaxEvidence {
+			return Evidence{}, fmt.Errorf("read index %s: with those above it is %w", digest, budget.Large(MaxEvidence))
+		}
 	}
 	for _, digest := range signed {
-		e.Signatures = append(e.Signatures, l.simple(SignatureRef(r, digest))...)
-		e.Signatures = append(e.Signatures, l.bundles(ReferrersRef(r, digest))...)
-	}
-	if len(e.Signatures) > maxSignatures {
-		e.Signatures = e.Signatures[:maxSignatures]
+		l.addSimple(&e, SignatureRef(r, digest))
+		l.addBundles(&e, ReferrersRef(r, digest))
 	}
 	return e, nil
 }
 
-// simple returns the signatures of the older form. Whatever is missing or
-// damaged is no signature.
-func (l *Layout) simple(r ref.Ref) []Signature {
+// full reports whether there is no room for another signature of that size. What
+// would be too much is no signature.
+func (e *Evidence) full(size int64) bool {
+	return len(e.Signatures) == maxSignatures || int64(e.size)+size > MaxEvidence
+}
+
+func (e *Evidence) add(s Signature) {
+	e.Signatures = append(e.Signatures, s)
+	e.size += len(s.Payload) + len(s.Value) + len(s.Bundle)
+}
+
+// addSimple adds the signatures of the older form. Whatever is missing or damaged is no
+// signature.
+func (l *Layout) addSimple(e *Evidence, r ref.Ref) {
 	raw, err := l.manifest(r)
 	if err != nil {
-		return nil
+		return
 	}
-	var all []Signature
 	for _, d := range SignatureBlobs(raw) {
-		if payload, err := l.ReadBlob(d.Digest, MaxSignature); err == nil {
-			all = append(all, Signature{Payload: payload, Value: d.Annotations[signatureOf]})
+		value := d.Annotations[signatureOf]
+		if e.full(d.Size + int64(len(value))) {
+			return
+		}
+		if payload, err := l.ReadBlob(d.Digest, d.Size); err == nil {
+			e.add(Signature{Payload: payload, Value: value})
 		}
 	}
-	return all
 }
 
 // manifest returns the manifest or index that a reference stands for.
@@ -131,29 +148,30 @@ func (l *Layout) manifest(r ref.Ref) ([]byte, error) {
 	return l.ReadBlob(top, MaxManifest)
 }
 
-// bundles returns the bundles that refer to a digest.
-func (l *Layout) bundles(r ref.Ref) []Signature {
+// addBundles adds the bundles that refer to a digest.
+func (l *Layout) addBundles(e *Evidence, r ref.Ref) {
 	raw, err := l.manifest(r)
 	if err != nil {
-		return nil
+		return
 	}
 	_, index, err := Parse(raw)
 	if err != nil || index == nil {
-		return nil
+		return
 	}
-	var all []Signature
 	for _, d := range index.Bundles() {
 		raw, err := l.ReadBlob(d.Digest, MaxManifest)
 		if err != nil {
 			continue
 		}
 		for _, d := range SignatureBlobs(raw) {
-			if bundle, err := l.ReadBlob(d.Digest, MaxSignature); err == nil {
-				all = append(all, Signature{Bundle: bundle})
+			if e.full(d.Size) {
+				return
+			}
+			if bundle, err := l.ReadBlob(d.Digest, d.Size); err == nil {
+				e.add(Signature{Bundle: bundle})
 			}
 		}
 	}
-	return all
 }
 
 // Bundles returns those manifests of an index of referrers that may have bundles

@@ -42,6 +42,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
@@ -55,8 +56,9 @@ var ErrNotFound = errors.New("image is not in the store")
 // one is refused. What an earlier program would misread needs a new number.
 const format = 1
 
-// maxMeta limits the size of the JSON beside an image.
-const maxMeta = 8 << 20
+// maxMeta limits the size of the JSON beside an image: the configuration, and two files
+// of 1 MiB in base64.
+const maxMeta = maxConfig + 3<<20
 
 // Meta is what the store knows of an image.
 type Meta struct {
@@ -78,16 +80,6 @@ type Meta struct {
 	// that was mounted a moment ago is slow. Nil if the image has none.
 	Passwd []byte `json:"passwd,omitempty"`
 	Group  []byte `json:"group,omitempty"`
-}
-
-// Config is the part of an image's configuration that a container needs.
-type Config struct {
-	Env        []string          `json:"env,omitempty"`
-	WorkingDir string            `json:"workingDir,omitempty"`
-	Entrypoint []string          `json:"entrypoint,omitempty"`
-	Cmd        []string          `json:"cmd,omitempty"`
-	User       string            `json:"user,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
 }
 
 // Image is an image of the store. The caller closes File.
@@ -192,9 +184,9 @@ func (s *Store) readMeta(digest, hex string) (Meta, error) {
 		return Meta{}, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxMeta))
+	text, err := budget.Open(f, maxMeta)
 	if err != nil {
-		return Meta{}, err
+		return Meta{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	var meta Meta
 	if err := json.Unmarshal(text, &meta); err != nil {
@@ -205,6 +197,9 @@ func (s *Store) readMeta(digest, hex string) (Meta, error) {
 	}
 	if meta.Format > format {
 		return Meta{}, newer(f.Name(), meta.Format)
+	}
+	if err := meta.Config.checkEntries(); err != nil {
+		return Meta{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	st, err := f.Stat()
 	if err != nil {

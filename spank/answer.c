@@ -94,8 +94,30 @@ static void take_descriptors(struct msghdr *message, struct answer *answer)
 	answer->count = (int)(size / sizeof(int));
 }
 
+/* Says why a helper has ended without an answer, as far as its standard error tells. */
+static int fail_ended(int errors, struct join_error *error)
+{
+	/* The words of the Go runtime, and of its start of threads (runtime/cgo). */
+	static const char *const words[] = { "out of memory", "cannot allocate memory",
+					     "pthread_create failed" };
+	char text[HELPER_MESSAGES + 1];
+	ssize_t length = errors < 0 ? 0 : pread(errors, text, sizeof(text) - 1, 0);
+
+	text[length > 0 ? length : 0] = '\0';
+	for (size_t i = 0; i < COUNT(words); i++)
+		if (strstr(text, words[i]))
+			return fail_answer(
+				error, "the helper has run out of memory: its limit is 256 MiB",
+				"something that this step uses is too large: its environment, "
+				"an option or the description of its image; nothing ordinary "
+				"takes a tenth of that");
+	return fail_answer(
+		error, "the helper ended without an answer",
+		"it was killed, perhaps for lack of memory; the node's kernel log tells");
+}
+
 /* Waits for the helper: this is where a task waits while an image is pulled. */
-int answer_receive(int socket, struct answer *answer, struct join_error *error)
+int answer_receive(int socket, int errors, struct answer *answer, struct join_error *error)
 {
 	struct iovec data = { .iov_base = answer->text, .iov_len = sizeof(answer->text) };
 	union {
@@ -117,9 +139,7 @@ int answer_receive(int socket, struct answer *answer, struct join_error *error)
 	if (answer->length < 0)
 		return fail_errno(error, "receive from the helper");
 	if (answer->length == 0)
-		return fail_answer(
-			error, "the helper ended without an answer",
-			"it was killed, perhaps for lack of memory; the node's kernel log tells");
+		return fail_ended(errors, error);
 	take_descriptors(&message, answer);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,14 +23,10 @@
 #endif
 
 /* All of the environment that the privileged helper gets. It lives for
- * milliseconds and uses little memory, so it collects no garbage. */
+ * milliseconds and uses little memory, so it collects no garbage until it comes near the
+ * limit that it sets itself (pkg/command). */
 static char *const environment[] = {
-	"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-	"LC_ALL=C.UTF-8",
-	"GOGC=off",
-	"GOMEMLIMIT=256MiB",
-	"GOMAXPROCS=2",
-	NULL,
+	"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "GOGC=off", "GOMAXPROCS=2", NULL,
 };
 
 /* Descriptors of the helper: its request, nothing, nothing, the tasks' socket. */
@@ -105,11 +102,27 @@ static int refuse(char *reply, size_t size, const char *what)
 }
 
 /*
- * The helper inherits a duplicate of tasks, its end of the pair that it answers
+ * Returns a memory file of fixed size for what the Go runtime says of a crash, of which
+ * the beginning is enough, or -1 where there can be none.
+ */
+int helper_messages(void)
+{
+	int file = (int)syscall(SYS_memfd_create, "brolga-helper-errors",
+				MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (file >= 0 && (ftruncate(file, HELPER_MESSAGES) < 0 ||
+			  fcntl(file, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_GROW | F_SEAL_SHRINK) < 0))
+		close_fd(&file);
+	return file;
+}
+
+/*
+ * The helper inherits a duplicate of errors, its standard error, if that is a descriptor,
+ * and of tasks, its end of the pair that it answers
  * tasks on; the caller closes its own copy. Returns the descriptor on which the
  * helper waits for its request, for helper_tell, or -1 with a reply.
  */
-int helper_start(int tasks, char *reply, size_t size)
+int helper_start(int tasks, int errors, char *reply, size_t size)
 {
 	autoclose int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	autoclose int theirs = -1;
@@ -120,7 +133,7 @@ int helper_start(int tasks, char *reply, size_t size)
 		return refuse(reply, size, "start the helper");
 	theirs = request[1];
 	struct start start = { .arguments = { BROLGA_HELPER, "step" },
-			       .fds = { theirs, null, null, tasks } };
+			       .fds = { theirs, null, errors < 0 ? null : errors, tasks } };
 
 	if (start_helper(&start) < 0) {
 		close(request[0]);
@@ -139,8 +152,13 @@ int helper_tell(int request, const struct message *m, char *reply, size_t size)
 	size_t sent = 0;
 
 	if (m->failed) {
-		errno = E2BIG;
-		return refuse(reply, size, "tell the helper options and environment of the step");
+		memset(reply, 0, size);
+		snprintf(reply, size,
+			 "error=the options and the environment of the step are too large: "
+			 "the limit is 8 MiB%chint=submit with --export=NONE, or unset what the "
+			 "step does not need",
+			 '\0');
+		return -1;
 	}
 	/* The helper reads as soon as it runs: a long message waits for that only. */
 	while (sent < m->length) {

@@ -253,14 +253,14 @@ static int enter_namespaces(const struct answer *answer, struct join_error *erro
  * helper may answer with an error; reports says whether this task is the one
  * that repeats the helper's messages to the user.
  */
-int join_container(spank_t sp, int socket, bool reports, struct join_error *error)
+int join_container(spank_t sp, int socket, int errors, bool reports, struct join_error *error)
 {
 	static struct answer answer;
 	static char hello[HELLO_MAX];
 	autoclose int attributes = label_open();
 
 	if (answer_ask(socket, hello, write_hello(sp, hello, sizeof(hello)), error) < 0 ||
-	    answer_receive(socket, &answer, error) < 0)
+	    answer_receive(socket, errors, &answer, error) < 0)
 		return -1;
 	if (answer_check(&answer, error) < 0 || enter_namespaces(&answer, error) < 0)
 		return -1;

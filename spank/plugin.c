@@ -27,11 +27,12 @@ SPANK_PLUGIN(brolga, 1)
 static struct {
 	bool wanted;
 	int socket; /* the tasks' end of the pair, the helper has the other */
+	int errors; /* what the helper's standard error is */
 	int request; /* where the helper leaves what is to be done in the end */
 	int forked; /* tasks */
 	char reply[ANSWER_MAX]; /* why there is no helper, as records */
 	bool failed;
-} step = { .socket = -1, .request = -1 };
+} step = { .socket = -1, .errors = -1, .request = -1 };
 
 static bool in_submit_context(void)
 {
@@ -102,7 +103,8 @@ static int start(spank_t sp, char *reply, size_t size)
 		close(pair[1]);
 		return -1;
 	}
-	request = helper_start(pair[1], reply, size);
+	step.errors = helper_messages();
+	request = helper_start(pair[1], step.errors, reply, size);
 	/* Only the helper may hold its end: tasks learn of its death by that. */
 	close(pair[1]);
 	step.socket = pair[0];
@@ -236,7 +238,7 @@ int slurm_spank_task_init(spank_t sp, int ac, char **av)
 		_exit(status);
 	}
 	prolog_prepare();
-	if (join_container(sp, step.socket, job_local_task(sp) == 0, &error) < 0)
+	if (join_container(sp, step.socket, step.errors, job_local_task(sp) == 0, &error) < 0)
 		end_task(sp, error.shared, error.text, error.hint);
 	return 0;
 }
@@ -279,6 +281,7 @@ int slurm_spank_exit(spank_t sp, int ac, char **av)
 	(void)sp, (void)ac, (void)av;
 
 	close_fd(&step.socket);
+	close_fd(&step.errors);
 	if (step.request >= 0)
 		helper_finish(step.request);
 	close_fd(&step.request);

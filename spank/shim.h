@@ -29,6 +29,9 @@
 /* Longest answer of the library or the helper: an error and a hint. */
 #define ANSWER_MAX 8192
 
+/* How much is kept of what the helper says on its standard error. */
+#define HELPER_MESSAGES 4096
+
 /* Limit of what a task tells the helper. */
 #define HELLO_MAX 16384
 
@@ -127,7 +130,8 @@ int library_launch(const struct message *m, char *reply, size_t size);
 /* ---- helper.c: brolga-helper, in slurmstepd ---- */
 
 /* Both write the record "error" to reply where they return -1. */
-int helper_start(int tasks, char *reply, size_t size);
+int helper_start(int tasks, int errors, char *reply, size_t size);
+int helper_messages(void);
 int helper_tell(int request, const struct message *m, char *reply, size_t size);
 void helper_finish(int request);
 void helper_repeat(int from);
@@ -159,7 +163,8 @@ struct join_error {
 
 int join_prepare(struct join_error *error);
 
-int join_container(spank_t sp, int socket, bool reports, struct join_error *error);
+/* errors is the helper's standard error, or -1. */
+int join_container(spank_t sp, int socket, int errors, bool reports, struct join_error *error);
 
 /* ---- prolog.c: the TaskProlog of the site, and the user's ---- */
 
@@ -199,7 +204,7 @@ struct answer {
 };
 
 int answer_ask(int socket, const char *hello, size_t length, struct join_error *error);
-int answer_receive(int socket, struct answer *answer, struct join_error *error);
+int answer_receive(int socket, int errors, struct answer *answer, struct join_error *error);
 int answer_check(struct answer *answer, struct join_error *error);
 
 #endif

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A step's environment may be large; more than this is no environment. */
-#define MESSAGE_MAX (64u << 20)
+/* Linux executes no program with more than 6 MiB of arguments and environment. */
+#define MESSAGE_MAX (8u << 20)
 
 void close_fd(int *fd)
 {

@@ -13,13 +13,17 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/device"
 	"github.com/brolga-hpc/brolga/pkg/device/cdi"
 )
 
 func main() {
 	var q device.Query
-	err := json.NewDecoder(os.Stdin).Decode(&q)
+	err := command.LimitMemory()
+	if err == nil {
+		err = json.NewDecoder(os.Stdin).Decode(&q)
+	}
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(cdi.Resolve(q))
 	}

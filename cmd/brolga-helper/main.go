@@ -39,6 +39,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/hooks"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/engine"
@@ -58,6 +59,10 @@ const socket, imageFile = 3, 4
 
 func main() {
 	began := time.Now()
+	if err := command.LimitMemory(); err != nil {
+		fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
+		os.Exit(1)
+	}
 	verb := ""
 	if len(os.Args) == 2 || len(os.Args) == 5 {
 		verb = os.Args[1]

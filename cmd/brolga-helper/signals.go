@@ -7,6 +7,8 @@ package main
 // before the Go runtime looks at it.
 
 /*
+#define _GNU_SOURCE
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 
@@ -16,6 +18,17 @@ __attribute__((constructor)) static void unblock_signals(void)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+// The stack of each thread counts as memory of the process (RLIMIT_DATA), and is as
+// large as slurmd's limit says, which a site may have raised. No C code of the helper
+// needs more than this.
+__attribute__((constructor)) static void limit_stacks(void)
+{
+	pthread_attr_t small;
+
+	if (pthread_attr_init(&small) == 0 && pthread_attr_setstacksize(&small, 1 << 20) == 0)
+		pthread_setattr_default_np(&small);
 }
 */
 import "C"

@@ -411,7 +411,7 @@ void run_container(char **argv)
 	close(run.message);
 	close(run.image);
 	if (answer_ask(socket, hello, sizeof(hello), &error) < 0 ||
-	    answer_receive(socket, &answer, &error) < 0 || answer_check(&answer, &error) < 0)
+	    answer_receive(socket, -1, &answer, &error) < 0 || answer_check(&answer, &error) < 0)
 		fail_run(&error);
 	plan = again = open_plan(answer.fds[ANSWER_PLAN]);
 	while (argv[RUN_COMMAND + argc])

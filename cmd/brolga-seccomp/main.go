@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 	"github.com/brolga-hpc/brolga/pkg/seccomp/compile"
@@ -18,7 +19,11 @@ import (
 
 func main() {
 	var answer seccomp.Answer
-	text, err := io.ReadAll(os.Stdin)
+	var text []byte
+	err := command.LimitMemory()
+	if err == nil {
+		text, err = io.ReadAll(os.Stdin)
+	}
 	if err == nil {
 		if answer.Filter, err = compile.Profile(text); err != nil {
 			answer.Error = fault.Line(err)

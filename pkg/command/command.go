@@ -174,7 +174,7 @@ func run(ctx context.Context, c Cmd) error {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 
-	err := cmd.Start()
+	err := withoutLimit(cmd.Start)
 	if err == nil && c.Join != nil {
 		if err := join(cmd.Process.Pid, c.Join); err != nil {
 			_ = cmd.Cancel()
@@ -228,7 +228,7 @@ func Start(c Cmd) (pid int, err error) {
 	}
 	cmd.SysProcAttr.Credential = c.Identity.credential()
 	cmd.SysProcAttr.Ptrace = c.Join != nil
-	if err := cmd.Start(); err != nil {
+	if err := withoutLimit(cmd.Start); err != nil {
 		return 0, notStarted(c, err)
 	}
 	if c.Join != nil {

@@ -290,8 +290,8 @@ type Listed struct {
 	path    string
 }
 
-// maxState limits the size of what a list says of a container.
-const maxState = 64 << 10
+// maxListed limits the size of what a list says of a container.
+const maxListed = 64 << 10
 
 // List returns the containers of the calling user on this machine. It needs no
 // privilege.
@@ -314,7 +314,7 @@ func List(site config.Named) ([]Listed, error) {
 			f, ok := parseKey(e.Name())
 			f.path = filepath.Join(filepath.Dir(dir), e.Name())
 			f.look()
-			if text, err := regular.Read(filepath.Join(dir, e.Name()), maxState); !ok || err != nil || json.Unmarshal(text, &f.state) != nil {
+			if text, err := regular.Read(filepath.Join(dir, e.Name()), maxListed); !ok || err != nil || json.Unmarshal(text, &f.state) != nil {
 				continue
 			}
 			all = append(all, Listed{Name: f.name, Node: node.Name(), Job: f.job, Image: f.state.Image, Size: f.size, Created: f.state.Created, Used: f.used, path: f.path})

@@ -39,6 +39,7 @@ static const struct bytes ready = { "ready=1", 8 };
 
 /* What the helper does and who the task is. */
 struct scenario {
+	const char *crash; /* what the helper has written to its standard error */
 	struct bytes answer; /* without one the helper ends */
 	struct bytes plan;
 	bool descriptors; /* the answer comes with the namespace and the plan */
@@ -203,6 +204,16 @@ static void raise_inheritable(void)
 		give_up("raise capabilities");
 }
 
+/* What the helper has written to its standard error, or -1. */
+static int said(const char *text)
+{
+	int file = text ? helper_messages() : -1;
+
+	if (text && (file < 0 || write(file, text, strlen(text)) < 0))
+		give_up("write the helper's messages");
+	return file;
+}
+
 __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 {
 	struct sigaction action = { .sa_handler = count_signal }; /* no SA_RESTART */
@@ -221,7 +232,8 @@ __attribute__((noreturn)) static void task(int socket, const struct scenario *s)
 	sigaction(SIGUSR1, &action, NULL);
 	if (outcome->rc == 0) {
 		become(s->uid);
-		outcome->rc = join_container(NULL, socket, s->reports, &outcome->error);
+		outcome->rc = join_container(NULL, socket, said(s->crash), s->reports,
+					     &outcome->error);
 	}
 	look_around();
 	_exit(0);
@@ -485,6 +497,13 @@ static void no_answer(void)
 {
 	join(&(struct scenario){ .uid = NOBODY });
 	expect_failure(ENDED, ENDED_HINT, true);
+	join(&(struct scenario){ .uid = NOBODY, .crash = "panic: nil map\n" });
+	expect_failure(ENDED, ENDED_HINT, true);
+	join(&(struct scenario){ .uid = NOBODY, .crash = "fatal error: runtime: out of memory\n" });
+	CHECK_TEXT(outcome->error.text, "the helper has run out of memory: its limit is 256 MiB");
+	CHECK(outcome->rc == -1 && outcome->error.shared && *outcome->error.hint);
+	join(&(struct scenario){ .uid = NOBODY, .crash = "runtime: cannot allocate memory\n" });
+	CHECK_TEXT(outcome->error.text, "the helper has run out of memory: its limit is 256 MiB");
 	CHECK(!outcome->inside);
 }
 

@@ -100,7 +100,7 @@ static void grows(void)
 
 static void too_large(void)
 {
-	static const size_t size = 40u << 20;
+	static const size_t size = 5u << 20;
 	struct message m = { 0 };
 	char *value = malloc(size + 1);
 	size_t before;

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inLimitedProcess marks the process that TestLimitMemory starts: the limit is for all of a
+// process and stays.
+const inLimitedProcess = "BROLGA_TEST_LIMITED"
+
+// TestLimitMemory checks that the process itself is limited, and that programs it starts
+// have the limit from before.
+func TestLimitMemory(t *testing.T) {
+	if os.Getenv(inLimitedProcess) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestLimitMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), inLimitedProcess+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+			t.Errorf("in a process of its own: %v\n%s", err, out)
+		}
+		return
+	}
+	before := unix.Rlimit{Cur: 900 << 20, Max: 1000 << 20}
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := LimitMemory(); err != nil {
+		t.Fatal(err)
+	}
+	expectOwn := func() {
+		t.Helper()
+		var own unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_DATA, &own); err != nil || own.Cur != hardMemory || own.Max != before.Max {
+			t.Errorf("own limit %v, %v; want %d", own, err, uint64(hardMemory))
+		}
+	}
+	expectOwn()
+	for range 20 {
+		t.Run("programs", func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			if err := Run(t.Context(), Cmd{Path: "/bin/sh", Args: []string{"-c", "ulimit -S -d; ulimit -H -d"}, Stdout: &out}); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Fields(out.String()); len(got) != 2 || got[0] != "921600" || got[1] != "1024000" {
+				t.Errorf("a program has the limits %q; want those from before", got)
+			}
+		})
+	}
+	if err := Run(t.Context(), Cmd{Path: "/no/such/program"}); err == nil {
+		t.Error("Run of nothing succeeds")
+	}
+	t.Cleanup(expectOwn)
+}

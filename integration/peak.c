@@ -50,7 +50,7 @@ int main(int argc, char **argv, char **environment)
 		execve(real, argv, environment);
 		_exit(127);
 	}
-	/* Who waits for the program waits for the end of its descriptors. */
+	/* The caller waits for the end of these descriptors. */
 	syscall(SYS_close_range, 0, ~0u, 0);
 	if (pid < 0 || wait4(pid, &status, 0, &usage) < 0)
 		return 126;

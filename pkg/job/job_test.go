@@ -142,7 +142,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// endless is a message that a client of the user's may send, of so many bytes.
+// endless is a message of so many bytes.
 type endless struct{ left int }
 
 func (e *endless) Read(p []byte) (int, error) {

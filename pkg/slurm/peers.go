@@ -62,7 +62,7 @@ func Addresses(list string, addresses map[string]string) (string, error) {
 	return Hostlist(known) + " " + Hostlist(at), nil
 }
 
-// parseAddresses returns the addresses of nodes that have one besides their name.
+// parseAddresses returns the addresses of nodes whose address is not their name.
 func parseAddresses(text string) (map[string]string, error) {
 	if text == "" {
 		return nil, nil

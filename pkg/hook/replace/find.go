@@ -382,7 +382,7 @@ func (i *Image) Defines(l *Library) []string {
 }
 
 // read reads the name and the versions of a library. A file that cannot be read has
-// none; one with more than can be kept is an error of the image's.
+// none. One with more than can be kept is noted in err.
 func (i *Image) read(l *Library) {
 	object, err := library.Read(l.file)
 	if errors.Is(err, budget.ErrLarge) {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 #
-# What a task in a container holds, and what it can do to the host, to the programs
-# that start steps, and to other steps. probe.c tries it all, and the tests know each
-# answer: what becomes possible, or ceases to be, fails a test.
+# A task in a container must be able to do nothing to the host, to the programs that
+# start steps, and to other steps. probe.c tries it, and the tests know each answer: a
+# test fails when something becomes possible, or ceases to be.
 
 bats_require_minimum_version 1.5.0
 load helpers
@@ -137,9 +137,9 @@ AAAAA trace its own child
 AAAAA stop its own child
 "
 
-# The same for attempts on another process: on a task of the user's that waits to
-# join, on what saves a container of the user's, on the helper and slurmstepd, and of
-# root on a process of root's.
+# The same for attempts on another process. The columns: a task of the same user that
+# waits to join; the process that saves a container of the same user; the helper and
+# slurmstepd; a process of root's, where root of the host tries it.
 attempts_on_process="
 ---A trace it
 ---A attach to it

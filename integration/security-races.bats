@@ -18,13 +18,16 @@ each=3
 special=(dev proc sys tmp etc mnt)
 
 setup_file() {
-	local image secret
+	local image applet
 	export ref swapper=$BATS_FILE_TMPDIR/swapper
 	chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file"
-	gcc -O1 -Wall -Werror -o "$swapper" "$repo/integration/swapper.c"
+	gcc -O1 -Wall -Werror -static -o "$swapper" "$repo/integration/swapper.c"
 	new_image
 	echo mine >"$image/stamp"
 	mkdir "$image"/{dev,proc,sys,run,var,srv,opt}
+	for applet in cp ln mkdir setsid true; do
+		ln -sf busybox "$image/bin/$applet"
+	done
 	: >"$image/etc/passwd"
 	push_image races/mine:1
 	mv "$image" "$BATS_FILE_TMPDIR/image"
@@ -309,13 +312,46 @@ exchange_meanwhile() {
 		steps "cache$i" --container-image="$fresh"
 	done
 	stop_races
-	# What has come into the store is what the image says.
+	# The store has the content of the images, and no other.
 	for i in 1 2 3 4; do
 		rm -rf "$user_home/races/cache"
 		run_ok crun --container-image="$BROLGA_TEST_REGISTRY/races/fresh:$i" cat /stamp /number
 		expect_line mine
 		expect_line "$i"
 	done
+	expect_no_leftovers
+	nodes_idle
+}
+
+# The process that saves a container may read everything, so it must follow no link.
+@test "races: what a task has left behind in its container, exchanged while it is saved" {
+	local option i
+	as_user mkdir races
+	as_user cp "$swapper" races/swapper
+	tree >"$BATS_TEST_TMPDIR/before"
+	for option in --no-container-remap-root --container-remap-root; do
+		for i in 1 2 3; do
+			rm -f "$user_home/races/saved.sqsh" "$user_home/races/stop"
+			# The program goes on when the task has ended, while the container is saved.
+			run crun --container-image="$ref" "$option" --container-save=races/saved.sqsh sh -c "
+				mkdir /tmp/a /tmp/a/d1 /tmp/a/d2 /tmp/links; cd /tmp; echo mine >a/d1/file; cp a/d1/file a/file
+				for n in 1 2 3 4 5 6 7 8 9; do cp -r a more\$n; done
+				ln -s $theirs/private links/1; ln -s ../../../../../../../../$theirs/private links/2; ln -s $theirs/secret links/3
+				setsid ~/races/swapper ~/races/stop a/d1 links/1 a/d2 links/2 a/file links/3 >/dev/null 2>&1 </dev/null &
+				until [ -L a/d1 ]; do :; done"
+			as_user touch races/stop
+			((status != 124)) || fail "hangs: $output"
+			((status != 0)) || [[ -e $user_home/races/saved.sqsh ]] || fail "nothing was saved: $output"
+			[[ ! -e $user_home/races/saved.sqsh ]] || {
+				rm -rf "$BATS_TEST_TMPDIR/saved"
+				unsquashfs -quiet -no-progress -dest "$BATS_TEST_TMPDIR/saved" "$user_home/races/saved.sqsh" >/dev/null
+				! grep -r "$secret" "$BATS_TEST_TMPDIR/saved" || fail "a secret was saved"
+				saved=$((${saved:-0} + 1))
+			}
+			diff "$BATS_TEST_TMPDIR/before" <(tree) >&2 || fail "something of root's was made or changed"
+		done
+	done
+	((saved > 0)) || fail "never saved: $output"
 	expect_no_leftovers
 	nodes_idle
 }

@@ -73,15 +73,17 @@ outcome() {
 
 # try_all: "NAME OPTION..." lines of standard input, several steps at once.
 try_all() {
-	local name options
+	local name options running=()
 	while read -r name options; do
-		while (($(jobs -rp | wc -l) >= BROLGA_TEST_NODES)); do
-			wait -n || true
-		done
+		if ((${#running[@]} >= BROLGA_TEST_NODES)); then
+			wait "${running[0]}"
+			running=("${running[@]:1}")
+		fi
 		# shellcheck disable=SC2086 # several words
 		try "$name" $options &
+		running+=($!)
 	done
-	wait
+	wait "${running[@]}"
 	for name in "$BATS_TEST_TMPDIR"/said.*; do
 		echo "${name##*/said.} $(outcome "$name")"
 	done >"$BATS_TEST_TMPDIR/outcomes"

@@ -204,6 +204,7 @@ probe_in() { run_ok crun "$@" probe task "$host_file"; }
 # Waits until the step that it starts has said that it runs.
 start_step() {
 	as_user timeout 60 srun -w n1 "$@" sh -c 'touch ~/started; until [ -e ~/go ]; do sleep 0.1; done' 3>&- &
+	step=$!
 	retry 20 test -e "$user_home/started"
 }
 
@@ -248,7 +249,7 @@ start_step() {
 		start_step "${option[@]}" --container-name="x$column"
 		probe_in -w n1 --container-name="x$column:exec"
 		as_user touch go
-		wait
+		wait "$step"
 		expect_answers "$attempts" "$column" "$privilege"
 	done
 }

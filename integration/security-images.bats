@@ -9,6 +9,7 @@ load helpers
 load images
 
 setup_file() {
+	local BATS_TEST_TMPDIR=$BATS_FILE_TMPDIR # for new_image
 	local image
 	theirs=$(mktemp -d /var/tmp/brolga-theirs.XXXXXX)
 	chmod 0755 "$theirs"

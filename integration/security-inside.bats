@@ -10,6 +10,7 @@ load helpers
 load images
 
 setup_file() {
+	local BATS_TEST_TMPDIR=$BATS_FILE_TMPDIR # for new_image
 	local image
 	gcc -O1 -Wall -Werror -static -o "$BATS_FILE_TMPDIR/probe" "$repo/integration/probe.c"
 	new_image

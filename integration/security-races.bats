@@ -18,6 +18,7 @@ each=3
 special=(dev proc sys tmp etc mnt)
 
 setup_file() {
+	local BATS_TEST_TMPDIR=$BATS_FILE_TMPDIR # for new_image
 	local image applet
 	export ref swapper=$BATS_FILE_TMPDIR/swapper
 	chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file"
@@ -30,7 +31,6 @@ setup_file() {
 	done
 	: >"$image/etc/passwd"
 	push_image races/mine:1
-	mv "$image" "$BATS_FILE_TMPDIR/image"
 	make_arena "$BATS_FILE_TMPDIR/arena"
 }
 

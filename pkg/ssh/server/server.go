@@ -45,9 +45,22 @@ type Settings struct {
 	Forwarding bool
 }
 
-// maxStrangers limits connections that have not logged in. The oldest makes room
-// for a new one: logging in takes milliseconds, and who does not is in no hurry.
-const maxStrangers = 32
+const (
+	// maxStrangers limits connections that have not logged in.
+	maxStrangers = 512
+	// loginMoment is how long a stranger is safe from newer ones. A login takes a tenth of
+	// that on a busy node. So a flood of strangers delays a login, and does not
+	// interrupt it: while there is no room, the kernel queues new connections.
+	loginMoment = time.Second
+	// roomPause is the time between two looks for room.
+	roomPause = 5 * time.Millisecond
+)
+
+// stranger is a connection that has not logged in.
+type stranger struct {
+	conn net.Conn
+	came time.Time
+}
 
 // Server is a server.
 type Server struct {
@@ -56,7 +69,7 @@ type Server struct {
 	children *children
 
 	mu          sync.Mutex
-	strangers   []net.Conn // the oldest first
+	strangers   []stranger // the oldest first
 	connections int
 	sessions    int
 }
@@ -92,13 +105,17 @@ func New(s Settings) (*Server, error) {
 // Serve serves connections until the listener is closed.
 func (s *Server) Serve(l net.Listener) error {
 	for {
+		for !s.hasRoom(maxStrangers) {
+			time.Sleep(roomPause)
+		}
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
-			// Of this connection only, or for lack of descriptors.
-			time.Sleep(10 * time.Millisecond)
+			// Of this connection only, or for lack of descriptors: a stranger may have one.
+			s.hasRoom(1)
+			time.Sleep(roomPause)
 			continue
 		}
 		s.meet(conn)
@@ -109,15 +126,27 @@ func (s *Server) Serve(l net.Listener) error {
 // Stop kills all that sessions have started.
 func (s *Server) Stop() { s.children.killAll() }
 
+// hasRoom reports whether there are fewer strangers than most. If there are not, it
+// closes the oldest one, unless that has just come.
+func (s *Server) hasRoom(most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.strangers) < most {
+		return true
+	}
+	if time.Since(s.strangers[0].came) < loginMoment {
+		return false
+	}
+	s.strangers[0].conn.Close()
+	s.strangers = s.strangers[1:]
+	return true
+}
+
 // meet notes a connection that has not logged in.
 func (s *Server) meet(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.strangers) == maxStrangers {
-		s.strangers[0].Close()
-		s.strangers = s.strangers[1:]
-	}
-	s.strangers = append(s.strangers, conn)
+	s.strangers = append(s.strangers, stranger{conn, time.Now()})
 }
 
 // known takes a connection from those that have not logged in. It tells whether
@@ -136,7 +165,7 @@ func (s *Server) known(conn net.Conn) bool {
 // forget needs the lock.
 func (s *Server) forget(conn net.Conn) {
 	for i, c := range s.strangers {
-		if c == conn {
+		if c.conn == conn {
 			s.strangers = append(s.strangers[:i:i], s.strangers[i+1:]...)
 			return
 		}

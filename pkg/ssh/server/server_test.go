@@ -392,6 +392,20 @@ func TestFlood(t *testing.T) {
 	expectDropped(t, all[:2*maxStrangers])
 }
 
+// TestFloodDuringLogin checks that newer strangers do not interrupt a login.
+func TestFloodDuringLogin(t *testing.T) {
+	s := example(t)
+	s.LoginTime = time.Minute
+	address, _ := serve(t, s)
+	slow := strangers(t, address, 1)[0]
+	strangers(t, address, 64)
+	c, _, _, err := ssh.NewClientConn(slow, address, config("ada", with(1)))
+	if err != nil {
+		t.Fatalf("log in while 64 strangers come: %v", err)
+	}
+	c.Close()
+}
+
 // TestLoginTime checks that who does not log in is not there for long.
 func TestLoginTime(t *testing.T) {
 	s := example(t)

@@ -96,26 +96,41 @@ int export_keep(void)
 	return 0;
 }
 
+/*
+ * Copies the variables that begin with CARRIER OURS: changes to the environment may move
+ * its entries. Returns an array that ends with NULL, or NULL without memory.
+ */
+static char **copy_carried(char **environment)
+{
+	size_t count = 0, used = 0;
+	char **carried;
+
+	for (char **entry = environment; entry && *entry; entry++)
+		count += begins(*entry, CARRIER OURS);
+	carried = calloc(count + 1, sizeof(*carried));
+	for (char **entry = environment; carried && used < count; entry++)
+		if (begins(*entry, CARRIER OURS) && !(carried[used++] = strdup(*entry)))
+			break;
+	return carried;
+}
+
 /* In slurmstepd, before anyone looks at the step's variables. */
 void export_restore(spank_t sp)
 {
-	char *carried[64]; /* changes may move the entries */
-	char **environment = NULL;
-	size_t count = 0;
+	char **environment = NULL, **carried;
 
 	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
 		return;
-	for (; environment && *environment && count < COUNT(carried); environment++)
-		if (begins(*environment, CARRIER OURS))
-			carried[count++] = strdup(*environment);
-	for (size_t i = 0; i < count; i++) {
-		char *name = carried[i] ? name_of(carried[i]) : NULL;
+	carried = copy_carried(environment);
+	for (char **entry = carried; entry && *entry; entry++) {
+		char *name = name_of(*entry);
 
 		if (name) {
-			spank_setenv(sp, name + strlen(CARRIER), value_of(carried[i]), 0);
+			spank_setenv(sp, name + strlen(CARRIER), value_of(*entry), 0);
 			spank_unsetenv(sp, name);
 		}
 		free(name);
-		free(carried[i]);
+		free(*entry);
 	}
+	free(carried);
 }

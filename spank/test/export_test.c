@@ -2,6 +2,7 @@
 /*
  * export_test.c - variables that --export would keep from a step.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,12 +63,30 @@ static void arrive(void)
 	CHECK(!fake_variable("BROLGA_CONTAINER_WORKDIR"));
 }
 
+/* Slurm would run the step on the host without the one that asks for a container. */
+static void many(void)
+{
+	static char names[100][32];
+	char *env[COUNT(names) + 2];
+
+	for (size_t i = 0; i < COUNT(names); i++) {
+		snprintf(names[i], sizeof(names[i]), "SLURM_BROLGA_OTHER_%zu=", i);
+		env[i] = names[i];
+	}
+	env[COUNT(names)] = (char *)"SLURM_BROLGA_CONTAINER_IMAGE=ubuntu";
+	env[COUNT(names) + 1] = NULL;
+	fake.env = env;
+	export_restore(NULL);
+	CHECK_TEXT(fake_variable("BROLGA_CONTAINER_IMAGE"), "ubuntu");
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
 		{ "our variables travel under a name that Slurm passes on", travel },
 		{ "what an earlier step left is forgotten", forgotten },
 		{ "they arrive, unless the step has its own", arrive },
+		{ "they arrive, however many there are", many },
 	};
 
 	return run_tests("export_test", tests, COUNT(tests));

@@ -159,14 +159,16 @@ void slurm_free_node_info_msg(node_info_msg_t *answer)
 
 /* ---- environment ---- */
 
+#define VARIABLES_MAX 256
+
 static struct {
 	char *name;
 	char *value; /* NULL: unset */
-} variables[64];
+} variables[VARIABLES_MAX];
 
 const char *fake_variable(const char *name)
 {
-	for (size_t i = 0; i < 64 && variables[i].name; i++)
+	for (size_t i = 0; i < VARIABLES_MAX && variables[i].name; i++)
 		if (strcmp(variables[i].name, name) == 0)
 			return variables[i].value;
 	return NULL;
@@ -176,9 +178,9 @@ static spank_err_t set_variable(const char *name, const char *value)
 {
 	size_t i = 0;
 
-	while (i < 64 && variables[i].name && strcmp(variables[i].name, name) != 0)
+	while (i < VARIABLES_MAX && variables[i].name && strcmp(variables[i].name, name) != 0)
 		i++;
-	if (i == 64)
+	if (i == VARIABLES_MAX)
 		return ESPANK_NOSPACE;
 	free(variables[i].name);
 	free(variables[i].value);

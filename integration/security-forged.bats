@@ -7,6 +7,7 @@
 load helpers
 load lifecycle
 load ssh
+# shellcheck disable=SC2154 # repo, until_go and ssh_image come from there
 
 setup_file() {
 	bare=$BROLGA_CLUSTER_DIR/bare

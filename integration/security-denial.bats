@@ -1,0 +1,76 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# Nobody else's step, node or clean-up waits for a user who stops or floods.
+
+load helpers
+load lifecycle
+
+other=$BROLGA_TEST_USER-other
+
+setup_file() { useradd --create-home --shell /bin/bash "$other"; }
+
+teardown_file() { userdel --remove "$other" 2>/dev/null; }
+
+# as_other FUNCTION...: as_user or crun, as another user.
+as_other() {
+	local user_home
+	user_home=$(getent passwd "$other" | cut -d: -f6)
+	BROLGA_TEST_USER=$other "$@"
+}
+
+other_runs() {
+	run_ok as_other crun -w n1 --container-image="$1" cat /stamp
+	expect_match '^life/'
+}
+
+jobs_there() { [[ -n $(squeue --noheader --user "$BROLGA_TEST_USER") ]]; }
+
+all_ends() {
+	as_user scancel --quiet --user "$BROLGA_TEST_USER"
+	expect_clean
+}
+
+@test "denial: a job that is suspended while it waits for a conversion delays no other user" {
+	local ref job
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -w n1 --container-image="$ref" cat /stamp
+	conversions_stuck
+	job=$(squeue --noheader --user "$BROLGA_TEST_USER" --format %A)
+	run_ok scontrol suspend "$job"
+	fast_conversions
+	other_runs "$ref"
+	run_ok scontrol resume "$job"
+	background_ends
+	((status == 0)) || fail "$output"
+	all_ends
+}
+
+@test "denial: a user who stops the own srun, and all that waits, delays no other user" {
+	local ref mine
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -w n1 --container-image="$ref" cat /stamp
+	conversions_stuck
+	# Tasks before their join are the user's as far as signals go.
+	mine=$(pgrep -u "$BROLGA_TEST_USER")
+	for pid in $mine; do as_user kill -STOP "$pid" || true; done
+	fast_conversions
+	other_runs "$ref"
+	all_ends
+	pkill -CONT -u "$BROLGA_TEST_USER" || true
+}
+
+@test "denial: sixty steps of one user at once leave room for another's" {
+	local ref
+	ref=$(fresh_image)
+	run_ok crun -w n1 --container-image="$ref" cat /stamp
+	# shellcheck disable=SC2016 # the user's shell expands it
+	in_background as_user bash -c 'for i in {1..60}; do srun --time=5 -w n1 --container-image="$0" cat /stamp & done; wait' "$ref"
+	retry 30 jobs_there
+	other_runs "$ref"
+	background_ends 120
+	[[ $(grep -c '^life/' <<<"$output") == 60 ]] || fail "$output"
+	all_ends
+}

@@ -15,6 +15,7 @@ teardown_file() { userdel --remove "$other" 2>/dev/null; }
 # as_other FUNCTION...: as_user or crun, as another user.
 as_other() {
 	local user_home
+	# shellcheck disable=SC2034 # for as_user
 	user_home=$(getent passwd "$other" | cut -d: -f6)
 	BROLGA_TEST_USER=$other "$@"
 }

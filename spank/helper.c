@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,7 +37,14 @@ struct start {
 	char *arguments[3];
 	int fds[FD_COUNT];
 	int error; /* errno of what failed, 0 once the helper executes */
+	int process; /* the helper's pidfd, or -1 before Linux 5.2 */
 };
+
+/* How long the end of a step waits for its helper, in milliseconds. */
+enum { HELPER_END = 2000 };
+
+/* The pidfd of the step's helper, from helper_start to helper_finish. */
+static int helper = -1;
 
 /* Puts the descriptors where the helper expects them and closes all others. */
 static int place_descriptors(const int fds[FD_COUNT])
@@ -86,8 +94,10 @@ static int start_helper(struct start *start)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	pid = clone(execute, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD,
-		    start);
+	start->process = -1;
+	pid = clone(execute, stack + sizeof(stack),
+		    CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SIGCHLD, start,
+		    &start->process);
 	error = pid < 0 ? errno : start->error;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	errno = error;
@@ -136,9 +146,12 @@ int helper_start(int tasks, int errors, char *reply, size_t size)
 			       .fds = { theirs, null, errors < 0 ? null : errors, tasks } };
 
 	if (start_helper(&start) < 0) {
+		close_fd(&start.process);
 		close(request[0]);
 		return refuse(reply, size, "start the helper " BROLGA_HELPER);
 	}
+	close_fd(&helper);
+	helper = start.process;
 	return request[0];
 }
 
@@ -194,6 +207,25 @@ void helper_repeat(int from)
 }
 
 /*
+ * Waits until the helper has ended, which it does once nobody holds the tasks' socket.
+ *
+ * With cgroup v1 it is in the job's freezer cgroup, as slurmstepd was when it started it.
+ * slurmstepd removes that cgroup next, and only once: with a process in it, the cgroup
+ * would stay for ever.
+ */
+static void wait_for_helper(void)
+{
+	struct pollfd end = { .fd = helper, .events = POLLIN };
+	int rc = 1;
+
+	while (helper >= 0 && (rc = poll(&end, 1, HELPER_END)) < 0 && errno == EINTR)
+		;
+	if (rc == 0)
+		slurm_info("brolga: the helper still runs at the end of the step");
+	close_fd(&helper);
+}
+
+/*
  * Runs what the helper has left to do in its socket, if it has, and waits for that.
  * The helper that does it reads there what the first one wrote.
  */
@@ -205,6 +237,7 @@ void helper_finish(int request)
 	char any;
 	int rc;
 
+	wait_for_helper();
 	if (recv(request, &any, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
 		return;
 	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, report) < 0) {
@@ -213,6 +246,7 @@ void helper_finish(int request)
 	}
 	memcpy(start.fds, (int[]){ request, null, null, report[1] }, sizeof(start.fds));
 	rc = start_helper(&start);
+	close_fd(&start.process);
 	close(report[1]);
 	if (rc < 0)
 		slurm_error("brolga: run what hooks do at poststop: " BROLGA_HELPER ": %m");

@@ -31,6 +31,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	// Its C constructor runs before main when the program is the init.
@@ -99,13 +100,13 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 		}
 	}()
 	programs := external.NewRunner()
-	saving, servers := &save.Pending{}, &rootfs.Servers{}
+	saving, servers, ending := &save.Pending{}, &rootfs.Servers{}, &sync.Mutex{}
 	defer servers.Kill()
 	defer saving.Abort()
-	go endWithTasks(func() { saving.Abort(); programs.Stop(); servers.End() })
+	go endWithTasks(func() { saving.Abort(); programs.Stop(); servers.End(); await(ending) })
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Ending: ending, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
 	if err == nil {
 		e.Namespace, err = os.Open("/proc/self/ns/mnt")
 	}
@@ -220,6 +221,18 @@ func endWithTasks(stop func()) {
 			stop()
 			os.Exit(0)
 		}
+	}
+}
+
+// await waits until the container's init is gone, if it is being ended, or for a second.
+// An init that outlives this process could keep the job's cgroup, which slurmstepd tries
+// to remove only once.
+func await(ending *sync.Mutex) {
+	for range 1000 {
+		if ending.TryLock() {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -61,6 +61,23 @@ no_cgroup_of_ours() { [[ -z $(find /sys/fs/cgroup -name '*brolga*' -print -quit)
 	run_fails pgrep -u "$BROLGA_TEST_USER" -f 'sleep 311'
 }
 
+@test "cgroup: steps that end at once leave no cgroup of their job" {
+	local node pids
+	for _ in {1..10}; do
+		pids=()
+		for node in n1 n2 n3 n4; do
+			crun -w "$node" --container-image="$BROLGA_TEST_IMAGE" true 3>&- &
+			pids+=("$!")
+		done
+		wait "${pids[@]}"
+	done
+	retry 5 no_job_cgroups || fail "left: $(job_cgroups)"
+}
+
+job_cgroups() { compgen -G "/sys/fs/cgroup/*/slurm_n*/uid_$(id -u "$BROLGA_TEST_USER")/job_*"; }
+
+no_job_cgroups() { ! job_cgroups >/dev/null; }
+
 @test "cgroup: scancel of a running step" {
 	in_background crun -N2 -n4 --container-image="$BROLGA_TEST_IMAGE" bash -c "trap '' TERM; $until_go"
 	tasks_run 4

@@ -71,6 +71,9 @@ type Engine struct {
 	told    []wire.Record // what the tasks tell the user
 	// filter is what the site's seccomp profile says; nil where there is none.
 	filter *seccomp.Filter
+	// Ending is held while the container's init is ended, after tasks could join;
+	// nil where nobody waits for that.
+	Ending *sync.Mutex
 	// release gives the container's name free; nil where it has none.
 	release func()
 
@@ -156,10 +159,15 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 			if err != nil {
 				return err
 			}
-			ready <- result{built: b}
 			if e.Job.Request.Unshares("pid") {
+				ready <- result{built: b}
 				select {} // its first process ends with this thread
 			}
+			if e.Ending != nil {
+				e.Ending.Lock()
+				defer e.Ending.Unlock()
+			}
+			ready <- result{built: b}
 			return b.container.End()
 		})
 		ready <- result{err: err}

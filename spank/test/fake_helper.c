@@ -101,6 +101,7 @@ int main(int argc, char **argv)
 	note_message();
 	while (poll(&tasks, 1, -1) < 0)
 		;
+	usleep(50000); /* the end takes a moment, so that a test sees who waits for it */
 	publish(create(HELPER_ENDED ".new"), HELPER_ENDED ".new", HELPER_ENDED);
 	return 0;
 }

@@ -158,10 +158,25 @@ static void leaves_the_process_alone(void)
 	close(tasks);
 }
 
+static void end_of_step_waits(void)
+{
+	int tasks, request;
+
+	helper_install("fake_helper");
+	request = start(&tasks);
+	shutdown(request, SHUT_WR);
+	free(helper_start_note());
+	close(tasks);
+	helper_finish(request);
+	CHECK(helper_has_ended());
+	close(request);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
 		{ "the helper gets its request and sees its tasks go", gets_its_request },
+		{ "the end of the step waits for the helper's", end_of_step_waits },
 		{ "the helper inherits nothing else", inherits_nothing_else },
 		{ "a long request arrives whole", long_request },
 		{ "a missing helper is named", missing },

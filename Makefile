@@ -91,6 +91,10 @@ integration: ## run the tests in a private Slurm cluster (as root)
 fuzz: ## run the fuzz targets for a minute in all
 	scripts/fuzz
 
+.PHONY: soak
+soak: ## run 10,000 steps with kills and faults (as root, an hour)
+	scripts/soak
+
 .PHONY: bench
 bench: ## measure start times in a private Slurm cluster (as root)
 	scripts/bench

@@ -67,7 +67,7 @@ static int result(int rc)
 	return rc < 0 ? -errno : 0;
 }
 
-/* What is made belongs to whoever makes it. */
+/* A new file belongs to the process that made it. */
 static int give(const char *path)
 {
 	struct fuse_context *caller = fuse_get_context();

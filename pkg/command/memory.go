@@ -32,13 +32,18 @@ var memory struct {
 // LimitMemory limits the memory of this process, and not of the programs that it starts.
 func LimitMemory() error {
 	debug.SetMemoryLimit(softMemory)
+	return limitData(hardMemory)
+}
+
+// limitData sets the last resort, in bytes.
+func limitData(size uint64) error {
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
 	if err := unix.Getrlimit(unix.RLIMIT_DATA, &memory.before); err != nil {
 		return fmt.Errorf("limit the memory: %w", err)
 	}
 	memory.own = memory.before
-	memory.own.Cur = min(memory.own.Cur, hardMemory)
+	memory.own.Cur = min(memory.own.Cur, size)
 	if err := unix.Setrlimit(unix.RLIMIT_DATA, &memory.own); err != nil {
 		return fmt.Errorf("limit the memory: %w", err)
 	}

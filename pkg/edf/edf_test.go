@@ -147,7 +147,7 @@ func TestLoadBases(t *testing.T) {
 		{name: "loop", err: "base_environment: " + dir + "/loop.toml is based on itself"},
 		{name: "a", err: "base_environment: more than 10 levels"},
 		{name: "wide3", err: "more than 200 files are read for it"},
-		{name: "huge", err: "huge.toml: longer than 1024 KiB"},
+		{name: "huge", err: "huge.toml: too large: the limit is 1 MiB"},
 		{name: "number", err: "base_environment is neither a name nor a list of names"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

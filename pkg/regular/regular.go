@@ -11,12 +11,12 @@ package regular
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/budget"
 )
 
 // ErrNot means that a name leads to something that is not a regular file.
@@ -50,12 +50,9 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	text, err := budget.Open(f, limit)
 	if err != nil {
-		return nil, err
-	}
-	if int64(len(text)) > limit {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("longer than %d KiB", limit>>10)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	return text, nil
 }

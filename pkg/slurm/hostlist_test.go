@@ -72,8 +72,8 @@ func TestParseHostlistIsCheap(t *testing.T) {
 		_, _ = ParseHostlist(list) // what it costs counts
 		runtime.ReadMemStats(&after)
 		allocated := after.TotalAlloc - before.TotalAlloc
-		if allocated > 32<<20 {
-			t.Errorf("ParseHostlist(%.40q) takes %d bytes in all; want at most 32 MiB", list, allocated)
+		if allocated > 48<<20 { // with the race detector
+			t.Errorf("ParseHostlist(%.40q) takes %d bytes in all; want at most 48 MiB", list, allocated)
 		}
 	}
 }

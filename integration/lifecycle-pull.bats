@@ -140,15 +140,14 @@ helpers_are() { (($(helpers | wc -l) == $1)); }
 	[[ $(stat -c '%i %Y %Z' "$(store_file "$ref")") == "$before" ]]
 }
 
+kill_converters() { our_programs bin/brolga convert | xargs -r kill -KILL; }
+
 @test "convert: one killed half way fails the job and the next job succeeds" {
 	ref=$(fresh_image)
 	slow_conversions
-	in_background crun -N2 -n2 --container-image="$ref" cat /stamp
+	in_background crun -w n1 --container-image="$ref" cat /stamp
 	conversions_stuck
-	retry 10 helpers_are 2
-	for pid in $(our_programs bin/brolga convert); do
-		kill -KILL "$pid"
-	done
+	kill_converters
 	background_ends
 	((status != 0))
 	expect_match 'brolga: error: .*killed'
@@ -156,6 +155,23 @@ helpers_are() { (($(helpers | wc -l) == $1)); }
 	expect_clean
 	fast_conversions
 	run_ok crun -N2 -n2 --container-image="$ref" cat /stamp
+	expect_line "$(name_of "$ref")"
+	[[ -z $(store_drafts) ]]
+	expect_clean
+}
+
+@test "convert: a node that waits for one that is killed converts the image itself" {
+	ref=$(fresh_image)
+	slow_conversions
+	in_background crun -N2 -n2 --container-image="$ref" cat /stamp
+	conversions_stuck
+	retry 10 helpers_are 2
+	kill_converters
+	retry 30 conversions_are 2
+	fast_conversions
+	background_ends
+	((status != 0))
+	expect_match 'brolga: error: .*killed'
 	expect_line "$(name_of "$ref")"
 	[[ -z $(store_drafts) ]]
 	expect_clean

@@ -162,7 +162,8 @@ int slurm_spank_init_post_opt(spank_t sp, int ac, char **av)
 }
 
 /*
- * slurm_spank_task_post_fork - give up slurmstepd's end of the socket pair.
+ * slurm_spank_task_post_fork - give up slurmstepd's end of the socket pair, and the
+ * helper's messages. Each task has both.
  *
  * The helper ends when the last task has let go of it, not when the step does.
  * All tasks are forked before this is called for the first of them.
@@ -176,8 +177,10 @@ int slurm_spank_task_post_fork(spank_t sp, int ac, char **av)
 {
 	(void)ac, (void)av;
 
-	if (step.wanted && ++step.forked == job_local_tasks(sp))
+	if (step.wanted && ++step.forked == job_local_tasks(sp)) {
 		close_fd(&step.socket);
+		close_fd(&step.errors);
+	}
 	return 0;
 }
 

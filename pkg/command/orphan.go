@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/process"
 )
 
 // Adopt makes this process the parent of all processes below it that lose their own
@@ -37,9 +36,7 @@ func EndOrphans() error {
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("wait for orphans: %w", err)
 		case pid == 0: // some are left, and alive
-			if err := killChildren(); err != nil {
-				return err
-			}
+			killChildren()
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -47,33 +44,10 @@ func EndOrphans() error {
 }
 
 // killChildren kills those processes whose parent this one is.
-func killChildren() error {
-	all, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return err
-	}
-	for _, path := range all {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		pid, parent := parseStat(string(text))
-		if parent == os.Getpid() {
-			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+func killChildren() {
+	for _, p := range process.All() {
+		if p.Parent == os.Getpid() {
+			_ = unix.Kill(p.PID, unix.SIGKILL) // it may have ended, and nobody has waited for it
 		}
 	}
-	return nil
-}
-
-// parseStat returns the numbers of a process and of its parent (proc_pid_stat(5)). The
-// name between them may have any characters.
-func parseStat(text string) (pid, parent int) {
-	first, _, _ := strings.Cut(text, " ")
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(fields) < 2 {
-		return 0, 0
-	}
-	pid, _ = strconv.Atoi(first)
-	parent, _ = strconv.Atoi(fields[1])
-	return pid, parent
 }

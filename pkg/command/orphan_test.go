@@ -14,18 +14,6 @@ import (
 	"time"
 )
 
-func TestParseStat(t *testing.T) {
-	for text, want := range map[string][2]int{
-		"12 (sh) S 7 12 12":          {12, 7},
-		"12 (a) S 1 (b) R 7 12 12\n": {12, 7},
-		"":                           {0, 0},
-	} {
-		if pid, parent := parseStat(text); pid != want[0] || parent != want[1] {
-			t.Errorf("parseStat(%q) = %d, %d; want %v", text, pid, parent, want)
-		}
-	}
-}
-
 // TestEndOrphans starts itself, because it kills all that the process has started.
 func TestEndOrphans(t *testing.T) {
 	const variable = "BROLGA_TEST_ORPHANS"

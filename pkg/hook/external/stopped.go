@@ -19,6 +19,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
+	"github.com/brolga-hpc/brolga/pkg/process"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -39,21 +40,14 @@ type note struct {
 	// Paths are those of the descriptors.
 	Paths   []string
 	Timeout time.Duration
-	// Processes are killed.
-	Processes []process
+	// Processes are killed, with all that they have started.
+	Processes []process.ID
 	// Owner is the process that sees to it.
-	Owner process
+	Owner process.ID
 }
 
 // maxNote limits the size in bytes of a note. It has the annotations of the step.
 const maxNote = 4 << 20
-
-// process identifies a process of this boot.
-type process struct {
-	PID int
-	// Began is its start time as the kernel tells it (proc(5), stat, field 22).
-	Began string
-}
 
 // Notes is the directory of the notes, which is the same whatever the site has set: the
 // plugin looks there at the end of a job (spank/epilog.c).
@@ -79,8 +73,9 @@ func Leave(dir string, hooks []hook.Hook, state specs.State, owner int) (string,
 	return path, nil
 }
 
-// LeaveProcesses notes processes that must not outlive a step, as Leave notes programs.
-// Their user may have stopped them, and then they notice no end of anything. The
+// LeaveProcesses notes processes that must not outlive a step with what they have started,
+// as Leave notes programs. Their user may have stopped them, and then they notice no end
+// of anything. The
 // processes must not have been waited for: their numbers are theirs.
 func LeaveProcesses(dir, step string, pids []int, owner int) (string, error) {
 	n := note{State: specs.State{Version: specs.Version, ID: "step-" + step}}
@@ -102,29 +97,6 @@ func LeaveProcesses(dir, step string, pids []int, owner int) (string, error) {
 		return "", fmt.Errorf("note what ends with the step: %w", err)
 	}
 	return path, nil
-}
-
-// kill kills a process, if it is still that one.
-func (p process) kill() error {
-	fd, err := unix.PidfdOpen(p.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("kill process %d: %w", p.PID, err)
-	}
-	defer unix.Close(fd)
-	now, err := identify(p.PID)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && now != p {
-		return nil
-	}
-	if err == nil {
-		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-	}
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d: %w", p.PID, err)
-	}
-	return nil
 }
 
 // Refuse is Leave where nobody sees the end of a container.
@@ -168,28 +140,18 @@ func (n note) write(dir string, owner int) (path string, err error) {
 
 // identify returns an error that wraps [fs.ErrNotExist] for a process that has ended, also
 // if nobody has waited for it yet.
-func identify(pid int) (process, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return process{}, err
+func identify(pid int) (process.ID, error) {
+	p, err := process.Find(pid)
+	if err == nil && p.IsZombie {
+		err = fmt.Errorf("process %d: %w", pid, fs.ErrNotExist)
 	}
-	// The second field is a name, which can have blanks and parentheses.
-	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	const state, began = 3 - 3, 22 - 3
-	if len(fields) <= began {
-		return process{}, fmt.Errorf("/proc/%d/stat is cut off", pid)
-	}
-	if fields[state] == "Z" || fields[state] == "X" {
-		return process{}, fmt.Errorf("process %d: %w", pid, fs.ErrNotExist)
-	}
-	return process{pid, fields[began]}, nil
+	return p.ID, err
 }
 
 // Stopped runs the programs of a note, which it removes, and then those of other notes
 // beside it whose owners are gone. Tell gets a line for each program that fails.
 func Stopped(path string, runner *Runner, tell func(line string)) error {
-	err := runNote(path, runner, tell, func(process) bool { return true })
+	err := runNote(path, runner, tell, func(process.ID) bool { return true })
 	return errors.Join(err, Abandoned(filepath.Dir(path), runner, tell))
 }
 
@@ -202,14 +164,14 @@ func Abandoned(dir string, runner *Runner, tell func(line string)) error {
 	return err
 }
 
-func isGone(owner process) bool {
-	now, err := identify(owner.PID)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && now != owner
+func isGone(owner process.ID) bool {
+	lives, err := owner.Lives()
+	return err == nil && !lives
 }
 
 // runNote runs the programs of one note, if its owner is one to run for. Two helpers
 // that find the same one do not both run it.
-func runNote(path string, runner *Runner, tell func(line string), runFor func(owner process) bool) error {
+func runNote(path string, runner *Runner, tell func(line string), runFor func(owner process.ID) bool) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // another one has done it
@@ -240,7 +202,7 @@ func runNote(path string, runner *Runner, tell func(line string), runFor func(ow
 		return nil
 	}
 	for _, p := range n.Processes {
-		if err := p.kill(); err != nil {
+		if err := p.KillTree(); err != nil {
 			tell(fmt.Sprintf("%s: %v", n.State.ID, err))
 		}
 	}

@@ -19,10 +19,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/brolga-hpc/brolga/pkg/process"
 )
 
 // Settings say what a server is like.
@@ -124,7 +127,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Stop kills all that sessions have started.
-func (s *Server) Stop() { s.children.killAll() }
+func (s *Server) Stop() { _ = process.KillDescendants(os.Getpid()) } // Slurm or the helper tries again
 
 // hasRoom reports whether there are fewer strangers than most. If there are not, it
 // closes the oldest one, unless that has just come.

@@ -19,6 +19,8 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/process"
 )
 
 // key returns one of several keys.
@@ -453,9 +455,8 @@ func pidOf(t *testing.T, path string) int {
 }
 
 func isAlive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	p, ok := parseStat(string(text))
-	return err == nil && ok && !p.isZombie
+	p, err := process.Find(pid)
+	return err == nil && !p.IsZombie
 }
 
 // TestDisconnect checks that a command ends with its connection, and that what a
@@ -546,18 +547,6 @@ func TestWords(t *testing.T) {
 		}
 		if shown != want {
 			t.Errorf("words(%q) = %s; want %s", text, shown, want)
-		}
-	}
-}
-
-func TestDescendants(t *testing.T) {
-	all := []process{{2, 1, false}, {3, 2, false}, {4, 3, true}, {5, 4, false}, {6, 9, false}, {9, 1, false}}
-	if got := fmt.Sprint(descendants(2, all)); got != "[3 5]" {
-		t.Errorf("descendants = %s; want [3 5]", got)
-	}
-	for text, want := range map[string]bool{"7 (a) b) c) S 3 1": true, "7 (x) S": false, "": false, "x (y) S 3": false} {
-		if p, ok := parseStat(text); ok != want || ok && (p.pid != 7 || p.parent != 3) {
-			t.Errorf("parseStat(%q) = %+v, %v", text, p, ok)
 		}
 	}
 }

@@ -180,6 +180,7 @@ watched() {
 			for what in evil good; do cp \$what\${i%%:*} new; mv new $blobs/\${i#*:}; done
 		done
 	done" >/dev/null 2>&1 3>&- &
+	exchanger=$!
 	for ((i = 0; i < 15; i++)); do
 		run crun --container-image="$good" cat /stamp
 		if ((status == 0)); then
@@ -190,7 +191,7 @@ watched() {
 		rm -f "$(store_file "$good")"
 	done
 	as_user rm -f swap
-	wait
+	wait "$exchanger"
 	no_drafts
 	run_ok crun --container-image="$good" cat /stamp
 	expect_match "^life/$stamp\$"

@@ -42,7 +42,7 @@ reason_of() {
 	case $1 in
 	loop) echo 'too many levels of symbolic links' ;;
 	closed) echo 'permission denied' ;;
-	huge) echo 'longer than [0-9]+ KiB' ;;
+	huge) echo 'too large: the limit is [0-9]+ MiB' ;;
 	*) echo 'not a regular file' ;;
 	esac
 }

@@ -128,9 +128,14 @@ class Traces:
             yield user.home + "/saved", lambda path: True
         yield "/dev/shm", lambda path: "brolga" in path and self.cluster in path
 
+    def turns(self):
+        """Returns the locks that conversions take in turns, as many as the site allows by default."""
+        names = ["node.1", "node.2"] + [f"user-{user.uid}.1" for user in self.users]
+        return [f"{self.cluster}/run/convert/{name}.lock" for name in names]
+
     def locks(self):
-        """Returns how many lock files there are."""
-        found = 0
+        """Returns how many lock files there are, without those of turns."""
+        found = -sum(os.path.exists(path) for path in self.turns())
         for directory in ("run", "named", "store"):
             for _, _, files in os.walk(f"{self.cluster}/{directory}"):
                 found += sum(name.endswith(".lock") for name in files)

@@ -41,15 +41,18 @@ no_cgroup_of_ours() { [[ -z $(find /sys/fs/cgroup -name '*brolga*' -print -quit)
 	expect_clean
 }
 
-@test "cgroup: there is none of ours while an image is converted" {
+@test "cgroup: there are those of conversions only while images are converted, and for memory only" {
 	ref=$(fresh_image)
 	slow_conversions
 	in_background crun -N2 -n2 --container-image="$ref" cat /stamp
 	conversions_stuck
-	no_cgroup_of_ours
+	run find /sys/fs/cgroup -name '*brolga*'
+	expect_match '^/sys/fs/cgroup/memory/slurm_n[12]/brolga-convert-1$'
+	[[ ${#lines[@]} == 1 ]] || fail "$output"
 	fast_conversions
 	background_ends
 	((status == 0)) || fail "$output"
+	retry 10 no_cgroup_of_ours
 	expect_clean
 }
 
@@ -135,17 +138,20 @@ no_servers() { ! servers >/dev/null; }
 	make_tree "$tree"
 	mksquashfs "$tree" "$user_home/app.sqsh" -all-root -noappend -quiet -no-progress >/dev/null
 	chown "$BROLGA_TEST_USER:" "$user_home/app.sqsh"
-	as_user rm -f cgroup
-	as_user tee serve >/dev/null <<<$'#!/bin/bash\ncat /proc/$$/cgroup >>cgroup\nexec /usr/bin/squashfuse_ll "$@"'
-	sed -i "s|>cgroup|>$user_home/cgroup|" "$user_home/serve"
+	as_user rm -rf noted
+	as_user mkdir noted
+	as_user tee serve >/dev/null <<<$'#!/bin/bash\ncat /proc/$$/cgroup >>noted/cgroup\nexec /usr/bin/squashfuse_ll "$@"'
+	sed -i "s|>noted|>$user_home/noted|" "$user_home/serve"
 	chmod 0755 "$user_home/serve"
 	site_config "squashfuse = \"$user_home/serve\""
+	site_config "sandbox.write = [\"$user_home/noted\"]"
+	site_config 'sandbox.read = ["/proc"]'
 	in_background crun --container-image=./app.sqsh --container-mounts=./app.sqsh:/mnt:sqsh bash -c "$until_go"
 	tasks_run 1
 	(($(servers | wc -l) == 2)) || fail "$(servers)"
 	task=$(pgrep -u "$BROLGA_TEST_USER" -f 'echo "\$SLURMD_NODENAME"' -n)
 	# From its beginning: its user could have it start something that stays outside.
-	cat "/proc/$task"/cgroup{,} | diff "$user_home/cgroup" -
+	cat "/proc/$task"/cgroup{,} | diff "$user_home/noted/cgroup" -
 	for pid in $(servers); do
 		diff "/proc/$pid/cgroup" "/proc/$task/cgroup"
 		# One that does not end by itself, as if its user had taken it over.

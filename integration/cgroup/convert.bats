@@ -67,6 +67,7 @@ no_cgroups() { [[ -z $(find /sys/fs/cgroup -path "*slurm_n*" -name 'brolga-*' -p
 	site_config 'convert.memory = "1g"'
 	count_conversions
 	filled=/dev/shm/brolga-filled-$$
+	sed -i 's|^sandbox.write = \[|&"/dev/shm", |' "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
 	sed -i "s|^exec|head -c 2300M /dev/zero >$filled\nexec|" "$tools/tar2sqfs"
 	run_fails crun -w n1 --container-image="$ref" cat /stamp
 	rm -f "$filled"

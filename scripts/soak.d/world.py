@@ -110,8 +110,13 @@ class World:
                 os.remove(path)
 
     def configure(self):
-        """Adds an MPI to the site's configuration."""
+        """Adds an MPI to the site's configuration.
+
+        A node waits for others that were killed before it called them. It gives up
+        before the run takes that for a hang.
+        """
         with open(self.config, "a", encoding="utf-8") as f:
+            f.write('\n[sync]\ntimeout = "60s"\n')
             f.write('\n[[mpi]]\nname = "mpich"\nlibraries = ["libmpich.so.12"]\n')
 
     # The store is a file system of its own, which can be full, read-only or gone.

@@ -99,6 +99,11 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 			err = errors.Join(err, tasks.Send(task.Bad(err)), refuse(tasks, err))
 		}
 	}()
+	if !withoutSlurm { // it could not set up its own user namespace
+		if err := command.HideMemory(); err != nil {
+			return errors.Join(err, refuse(tasks, err))
+		}
+	}
 	programs := external.NewRunner()
 	saving, servers, ending := &save.Pending{}, &rootfs.Servers{}, &sync.Mutex{}
 	defer servers.Kill()

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/ssh/files"
 	"github.com/brolga-hpc/brolga/pkg/ssh/realm"
 	"github.com/brolga-hpc/brolga/pkg/ssh/server"
@@ -30,8 +31,9 @@ func serve() error {
 	// Of no terminal, and not of those who signal all that is the user's by mistake.
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
 	helper := setup.NewConn(setup.SocketFD)
+	hidden := command.HideMemory() // it has the step's key
 	s, listeners, err := start(helper)
-	if err := errors.Join(err, helper.SendReady(err)); err != nil {
+	if err := errors.Join(hidden, err, helper.SendReady(err)); err != nil {
 		return err
 	}
 	for _, l := range listeners {

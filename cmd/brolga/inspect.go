@@ -17,6 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
@@ -90,7 +91,7 @@ func runInspect(_ context.Context, v verb, args []string) error {
 		i, err = inspectCached(conf, match)
 	}
 	if err != nil {
-		return fmt.Errorf("inspect %s: %w", printable(fs.Arg(0)), err)
+		return fmt.Errorf("inspect %s: %w", printable(ref.Shown(fs.Arg(0))), err)
 	}
 	if *asJSON {
 		return printJSON(i)

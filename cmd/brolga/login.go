@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
@@ -28,6 +29,9 @@ func runLogin(ctx context.Context, v verb, args []string) error {
 	fs.StringVar(user, "u", "", "short for --username `USER`")
 	fromStdin := fs.Bool("password-stdin", false, "read the password from standard input")
 	if err := v.parse(fs, args, 1, 1); err != nil {
+		return err
+	}
+	if err := command.HideMemory(); err != nil {
 		return err
 	}
 	registry, err := parseRegistry(fs.Arg(0))
@@ -84,7 +88,7 @@ func parseRegistry(name string) (ref.Ref, error) {
 	name = strings.TrimSuffix(strings.TrimPrefix(name, "https://"), "/")
 	r, err := ref.Parse(name + "/x")
 	if err != nil || r.IsLocal() || strings.ContainsAny(name, "/@") || (r.Registry == "docker.io" && !strings.HasSuffix(name, "docker.io")) {
-		return ref.Ref{}, fault.WithHint(fmt.Errorf("%s is not a registry", fault.Line(fmt.Errorf("%q", name))),
+		return ref.Ref{}, fault.WithHint(fmt.Errorf("%s is not a registry", fault.Line(fmt.Errorf("%q", strings.TrimSuffix(ref.Shown(name+"/x"), "/x")))),
 			"name its host, such as docker.io or registry.example.org:5000")
 	}
 	return r, nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -46,6 +47,9 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	quiet := fs.Bool("quiet", false, "the same as --progress=none")
 	platform := fs.String("platform", "", "pull for `[OS/]ARCHITECTURE[/VARIANT]`; default is this machine's")
 	if err := v.parse(fs, args, 1, 1); err != nil {
+		return err
+	}
+	if err := command.HideMemory(); err != nil { // it will have passwords
 		return err
 	}
 	conf, err := loadConfig(*configPath)

@@ -13,6 +13,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
@@ -43,7 +44,7 @@ func runRmi(ctx context.Context, v verb, args []string) error {
 			continue
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", printable(name), err))
+			errs = append(errs, fmt.Errorf("remove %s: %w", printable(ref.Shown(name)), err))
 		}
 	}
 	return errors.Join(errs...)

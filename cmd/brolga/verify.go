@@ -11,6 +11,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
+	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 )
 
@@ -56,7 +57,7 @@ func matchAny(names []string) (func(reference, digest string) bool, error) {
 	for _, name := range names {
 		match, err := matcher(name)
 		if err != nil {
-			return nil, fmt.Errorf("verify %s: %w", printable(name), err)
+			return nil, fmt.Errorf("verify %s: %w", printable(ref.Shown(name)), err)
 		}
 		all = append(all, match)
 	}

@@ -75,3 +75,13 @@ func lift(change int, limit *unix.Rlimit) error {
 	}
 	return nil
 }
+
+// HideMemory keeps what this process remembers, such as passwords and keys, out of core
+// files, and from other processes of its user (PR_SET_DUMPABLE, prctl(2)). Programs that
+// it starts are as they were.
+func HideMemory() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide the memory from core files: %w", err)
+	}
+	return nil
+}

@@ -61,3 +61,43 @@ func TestLimitMemory(t *testing.T) {
 	}
 	t.Cleanup(expectOwn)
 }
+
+const inHiddenProcess = "BROLGA_TEST_HIDDEN"
+
+// TestHideMemory checks that the kernel would write no core file of the process, and would
+// write one of a program that it starts.
+func TestHideMemory(t *testing.T) {
+	if os.Getenv(inHiddenProcess) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestHideMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), inHiddenProcess+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+			t.Errorf("in a process of its own: %v\n%s", err, out)
+		}
+		return
+	}
+	dumpable := func() int {
+		t.Helper()
+		n, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := dumpable(); n != 1 {
+		t.Fatalf("the process begins with %d; want 1", n)
+	}
+	if err := HideMemory(); err != nil {
+		t.Fatal(err)
+	}
+	if n := dumpable(); n != 0 {
+		t.Errorf("the process has %d; want 0", n)
+	}
+	var out bytes.Buffer
+	const ask = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))" // PR_GET_DUMPABLE
+	if err := Run(t.Context(), Cmd{Path: "/usr/bin/env", Args: []string{"python3", "-c", ask}, Env: os.Environ(), Stdout: &out}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(out.String()); got != "1" {
+		t.Errorf("a program has %s; want 1", got)
+	}
+}

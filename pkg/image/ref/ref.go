@@ -152,8 +152,12 @@ func matcher(expr string) func(string) bool {
 	return func(s string) bool { return compiled().MatchString(s) }
 }
 
-// Parse reads an image name. Its error names the value and what is wrong.
+// Parse reads an image name. Its error names the value and what is wrong, but shows no
+// password that the value has.
 func Parse(value string) (Ref, error) {
+	if err := refusePassword(value); err != nil {
+		return Ref{}, err
+	}
 	if err := refuse(value); err != nil {
 		return Ref{}, err
 	}
@@ -285,6 +289,50 @@ func refuse(value string) error {
 		return fault.WithHint(fmt.Errorf("image name %q: the shell has not replaced ~", value), "write $HOME in place of ~")
 	}
 	return refuseFile(value)
+}
+
+// refusePassword returns an error for a name such as USER:PASSWORD@REGISTRY/IMAGE, in the
+// form of URLs. Docker refuses that, too.
+func refusePassword(value string) error {
+	start, end := password(value)
+	if start == end {
+		return nil
+	}
+	host := value[end+1:]
+	host = host[:strings.IndexAny(host, "/#")]
+	return fault.WithHint(fmt.Errorf("image name %q: a password does not belong in a name", Shown(value)),
+		fmt.Sprintf(`keep it with "brolga login %s", and leave it out of the name`, strings.Map(printable, host)))
+}
+
+// Shown returns what may be shown of a value that should be a name: all but a password.
+func Shown(value string) string {
+	start, end := password(value)
+	if start == end {
+		return value
+	}
+	return value[:start] + "***" + value[end:]
+}
+
+// password returns where the password of a value is, an empty range if it has none.
+func password(value string) (start, end int) {
+	name := value
+	if i := strings.LastIndexByte(value, '@'); i >= 0 && IsDigest(value[i+1:]) {
+		name = value[:i]
+	}
+	user := 0
+	if i := strings.Index(name, "://"); i >= 0 {
+		user = i + len("://")
+	}
+	// The password may have any of these characters itself.
+	end = strings.LastIndexByte(name, '@')
+	if end < user || isPath(name) || !strings.ContainsAny(name[end:], "/#") {
+		return 0, 0
+	}
+	colon := strings.IndexByte(name[user:end], ':')
+	if colon < 0 || slices.Contains(prefixed, Kind(name[user:user+colon])) {
+		return 0, 0
+	}
+	return user + colon + 1, end
 }
 
 // refuseFile returns an error for the name of a file that is not marked as one.

@@ -118,6 +118,31 @@ func TestArgument(t *testing.T) {
 	}
 }
 
+// TestPassword checks that a password in a name is refused, and not shown.
+func TestPassword(t *testing.T) {
+	const secret = "geh@e/i#m:"
+	for _, tt := range []struct{ in, shown string }{
+		{"me:" + secret + "@registry.example.org/group/app:1.0", "me:***@registry.example.org/group/app:1.0"},
+		{"docker://me:" + secret + "@registry.example.org:5000/app", "docker://me:***@registry.example.org:5000/app"},
+		{"https://me:" + secret + "@registry.example.org/app", "https://me:***@registry.example.org/app"},
+		{"me:" + secret + "@registry.example.org#app", "me:***@registry.example.org#app"},
+		{"me:" + secret + "@registry.example.org/app@" + digest, "me:***@registry.example.org/app"},
+	} {
+		_, err := Parse(tt.in)
+		if err == nil || strings.Contains(err.Error()+fault.Hint(err), secret) || !strings.Contains(err.Error(), tt.shown) {
+			t.Errorf("Parse(%q) = %v, hint %q; want an error with %q", tt.in, err, fault.Hint(err), tt.shown)
+		}
+		if got := fault.Hint(err); !strings.Contains(got, `"brolga login registry.example.org`) {
+			t.Errorf("Parse(%q) has the hint %q", tt.in, got)
+		}
+	}
+	for _, in := range []string{"localhost:5000/app:1@" + digest, "oci:dir:x@y/z", "./a:b@c/d", "me@registry.example.org#app:1"} {
+		if _, err := Parse(in); err != nil {
+			t.Errorf("Parse(%q) = %v", in, err)
+		}
+	}
+}
+
 func TestRelativePaths(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"./x.sqsh", "/w/x.sqsh"},

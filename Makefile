@@ -36,10 +36,10 @@ all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-
 
 # The go command knows best what is out of date.
 .PHONY: FORCE
-$(BUILD)/brolga $(BUILD)/brolga-cdi $(BUILD)/brolga-ssh: $(BUILD)/%: FORCE | $(BUILD)
+$(BUILD)/brolga $(BUILD)/brolga-ssh: $(BUILD)/%: FORCE | $(BUILD)
 	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/$*
 # Static: root loads no name service or other library. PIE and read-only tables cost 0.3 ms.
-$(BUILD)/brolga-helper $(BUILD)/brolga-seccomp: $(BUILD)/%: FORCE | $(BUILD)
+$(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-seccomp: $(BUILD)/%: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags '-static-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now') -buildmode=pie -tags osusergo,netgo -o $@ ./cmd/$*
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-extldflags=-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) -buildmode=c-shared -o $@ ./cmd/libbrolga

@@ -1,14 +1,14 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 #
-# What is installed is hardened, as its linker and the kernel can see it.
+# Installed programs are hardened, as their linker and the kernel can see it.
 #
-# brolga, brolga-cdi and brolga-ssh have neither PIE nor RELRO: Go links them without C
-# and without a loader, for any image. They run without privilege, except brolga-cdi.
+# brolga and brolga-ssh have neither PIE nor RELRO: Go links them without C and without a
+# loader, for any image. They run without privilege.
 
 load helpers
 
-pure="brolga brolga-cdi brolga-ssh"
+pure="brolga brolga-ssh"
 
 installed() { find "$BROLGA_CLUSTER_DIR/prefix" -type f \( -path '*/bin/*' -o -path '*/libexec/*' -o -name '*.so' \); }
 
@@ -39,7 +39,7 @@ installed() { find "$BROLGA_CLUSTER_DIR/prefix" -type f \( -path '*/bin/*' -o -p
 }
 
 @test "hardening: what runs in any image needs no loader" {
-	for name in brolga-helper brolga-launch brolga-seccomp brolga-ssh; do
+	for name in brolga-helper brolga-launch brolga-cdi brolga-seccomp brolga-ssh; do
 		run_ok readelf -lW "$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/$name"
 		refute_match 'INTERP'
 	done

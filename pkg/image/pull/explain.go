@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,12 +61,25 @@ func explainOne(err error, pl *place, o Options) error {
 		return fault.WithHint(fmt.Errorf("registry %s cannot be reached: %w", host, op.Err), "check whether this node can reach the network; https_proxy is obeyed")
 	case errors.Is(err, errPlain):
 		return fault.WithHint(fmt.Errorf("registry %s does not speak TLS", host), "a site allows this with insecure = true for the registry in its configuration")
+	case isHungUp(err): // before record: it did so without TLS, which it does not speak
+		return fault.WithHint(fmt.Errorf("registry %s ends connections without an answer", host),
+			"try again later; if it stays so, tell the people who run the registry, or the proxy in front of it")
 	case errors.As(err, &record):
 		return explainTLS(host, record)
 	case errors.As(err, &web): // without the long address
 		return fmt.Errorf("registry %s: %w", host, web.Err)
 	}
 	return err
+}
+
+// isHungUp reports whether a connection ended before the answer did.
+func isHungUp(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, unix.ECONNRESET, unix.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func explainTLS(host string, err error) error {

@@ -3,6 +3,7 @@
 package pull
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -546,6 +547,42 @@ func TestExplainTLS(t *testing.T) {
 		Options{Ref: ref.Ref{Registry: "r.example"}})
 	if !strings.HasPrefix(err.Error(), "registry r.example cannot be trusted: x509: ") || fault.Hint(err) == "" {
 		t.Errorf("explain = %v; want an error about trust and a hint", err)
+	}
+}
+
+// TestHungUp checks what is said of a registry that accepts connections and ends them.
+func TestHungUp(t *testing.T) {
+	for name, hangUp := range map[string]func(net.Conn){
+		"at once": func(net.Conn) {},
+		"after the request": func(c net.Conn) {
+			if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil { // none speaks TLS here
+				r.Body.Close()
+			} else {
+				_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\n\r\nno TLS here"))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					hangUp(c)
+					c.Close()
+				}
+			}()
+			_, err = Pull(t.Context(), Options{Ref: ref.Ref{Registry: l.Addr().String(), Repository: "x", Tag: "1"}, Layout: t.TempDir(), Pause: time.Millisecond})
+			if err == nil || !strings.Contains(err.Error(), "registry "+l.Addr().String()+" ends connections without an answer") || fault.Hint(err) == "" {
+				t.Errorf("Pull = %v, hint %q", err, fault.Hint(err))
+			}
+		})
 	}
 }
 

@@ -45,10 +45,10 @@ $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-extldflags=-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) -buildmode=c-shared -o $@ ./cmd/libbrolga
 
 # Static: it runs on the files of any image.
-$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch]) $(addprefix spank/,answer.c filter.c label.c remap.c wire.c shim.h) $(BUILD)/flags
+$(BUILD)/brolga-launch: $(wildcard cmd/brolga-launch/*.[ch] task/*.[ch]) $(BUILD)/flags
 	$(CC) -D_GNU_SOURCE $(CFLAGS) $(CWARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -static-pie -Wl,-z,relro,-z,now -s -o $@ $(filter %.c,$^)
 
-$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc cmd/libbrolga/*.h cmd/brolga-launch/*.h) spank/plugin.map $(BUILD)/flags
+$(BUILD)/spank_brolga.so: $(wildcard spank/*.[ch] spank/*.inc task/*.[ch]) spank/plugin.map $(BUILD)/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CWARNINGS) $(HARDENING) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 # Changes when the flags do, so that another PREFIX rebuilds.

@@ -28,6 +28,15 @@ setup() {
 	expect_line 'set by a b, clean'
 }
 
+@test "entrypoint: the command may have any arguments, also those that the launcher knows" {
+	for word in run hold keep reap confine; do
+		run_ok crun "${in_image[@]}" --container-entrypoint echo "$word"
+		expect_line "$word"
+		run_ok crun "${in_image[@]}" --container-entrypoint echo "$word" 3 4 ur 5 6
+		expect_line "$word 3 4 ur 5 6"
+	done
+}
+
 @test "entrypoint: without the option the command is executed alone" {
 	run_ok crun "${in_image[@]}" sh -c 'echo "${FROM_ENTRY-alone}"; ls /dev'
 	expect_line alone

@@ -19,33 +19,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* setns(2) to a mount namespace asks for both. */
 #define JOIN_CAPABILITIES ((1u << CAP_SYS_ADMIN) | (1u << CAP_SYS_CHROOT))
-
-static int set_capabilities(unsigned int low)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { { .effective = low, .permitted = low } };
-
-	return (int)syscall(SYS_capset, &header, data);
-}
-
-static int clear_inheritable(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { { 0 } };
-
-	if (syscall(SYS_capget, &header, data) < 0)
-		return -1;
-	data[0].inheritable = data[1].inheritable = 0;
-	return (int)syscall(SYS_capset, &header, data);
-}
 
 /*
  * Since 24.11 slurmstepd has handlers for most signals (conmgr/signals.c), which only
@@ -69,21 +48,17 @@ static char stepd_name[16];
  * and SETGID: the bounding set does not take those it has, only those that an
  * execve(2) could bring back.
  */
-int join_prepare(struct join_error *error)
+int join_prepare(struct task_error *error)
 {
 	reset_signals();
 	prctl(PR_GET_NAME, stepd_name);
 	/* proctrack/linuxproc does not kill processes named slurmstepd, and this
 	 * one may wait for a long pull. */
 	prctl(PR_SET_NAME, "brolga-task");
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-		return fail_errno(error, "clear ambient capabilities");
-	if (clear_inheritable() < 0)
+	if (capabilities_clear_inheritable() < 0)
 		return fail_errno(error, "clear inheritable capabilities");
-	/* The first number that the kernel does not know gives EINVAL. */
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap) < 0)
-			return fail_errno(error, "drop capability %d from the bounding set", cap);
+	if (capabilities_bound(0, error) < 0)
+		return -1;
 	if (prctl(PR_SET_KEEPCAPS, 1) < 0)
 		return fail_errno(error, "keep capabilities for joining");
 	return 0;
@@ -161,59 +136,45 @@ static void apply_record(spank_t sp, bool reports, const char *key, size_t lengt
 	}
 }
 
-/*
- * Carries out the plan. It is mapped, not read: all tasks share one descriptor
- * and so one file position.
- */
-static int apply_plan(spank_t sp, const struct answer *answer, int socket, int attributes,
-		      bool reports, struct join_error *error)
+/* Has Slurm execute the launcher, if the plan wants it. */
+static int apply_launch(spank_t sp, struct plan plan, int fd, int socket, struct task_error *error)
 {
-	struct stat status;
-	const char *plan, *at, *end, *key, *value, *workdir = "/", *launcher = NULL;
-	const char *filter = NULL, *apparmor = NULL, *selinux = NULL;
-	bool stays = false; /* the launcher does, and needs the helper */
+	const char *launcher = plan_find(plan, "launch");
+	/* Then the launcher stays, and needs the helper. */
+	bool stays = plan_find(plan, "fork") || plan_find(plan, "save");
+
+	if (launcher && launch_by(sp, launcher, fd, stays ? socket : -1, stepd_name) < 0)
+		return fail(error, "Slurm does not let the command be started by %s", launcher);
+	return 0;
+}
+
+/* Carries out the plan. */
+static int apply_plan(spank_t sp, const struct answer *answer, int socket, int attributes,
+		      bool reports, struct task_error *error)
+{
+	const char *key, *value, *workdir, *filter;
+	struct plan plan, rest;
 	size_t length;
 
-	if (fstat(answer->fds[ANSWER_PLAN], &status) < 0 || status.st_size <= 0)
-		return fail(error, "internal error: the helper's plan is empty");
-	plan = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, answer->fds[ANSWER_PLAN],
-		    0);
-	if (plan == MAP_FAILED)
-		return fail_errno(error, "map the helper's plan");
-	at = plan;
-	end = plan + status.st_size;
-	while ((value = record_next(&at, end, &key, &length))) {
-		if (record_is(key, length, "workdir"))
-			workdir = value;
-		else if (record_is(key, length, "launch"))
-			launcher = value;
-		else if (record_is(key, length, "seccomp"))
-			filter = value;
-		else if (record_is(key, length, "apparmor"))
-			apparmor = value;
-		else if (record_is(key, length, "selinux"))
-			selinux = value;
-		else if (record_is(key, length, "fork") || record_is(key, length, "save"))
-			stays = true;
-		else
-			apply_record(sp, reports, key, length, value);
-	}
-	if (at != end)
-		return fail(error, "internal error: the helper's plan is malformed");
-	/* The mapping is left to execve(2): the values point into it. */
-	if (chdir(workdir) < 0)
-		return fail_errno(error, "enter working directory %s", workdir);
-	if (launcher &&
-	    launch_by(sp, launcher, answer->fds[ANSWER_PLAN], stays ? socket : -1, stepd_name) < 0)
-		return fail(error, "Slurm does not let the command be started by %s", launcher);
-	if (label_set(attributes, apparmor, selinux, error) < 0)
+	if (plan_open(answer->fds[ANSWER_PLAN], &plan, error) < 0)
+		return -1;
+	rest = plan;
+	while ((value = record_next(&rest.at, rest.end, &key, &length)))
+		apply_record(sp, reports, key, length, value);
+	workdir = plan_find(plan, "workdir");
+	if (chdir(workdir ? workdir : "/") < 0)
+		return fail_errno(error, "enter working directory %s", workdir ? workdir : "/");
+	if (apply_launch(sp, plan, answer->fds[ANSWER_PLAN], socket, error) < 0 ||
+	    label_set(attributes, plan_find(plan, "apparmor"), plan_find(plan, "selinux"), error) <
+		    0)
 		return -1;
 	/* Last: what it forbids is no longer needed, except by Slurm's own execve(2). */
+	filter = plan_find(plan, "seccomp");
 	return filter ? filter_install(filter, error) : 0;
 }
 
 /* Joins the namespaces that the answer names; tells whether one is of users. */
-static int enter_others(const struct answer *answer, bool *user, struct join_error *error)
+static int enter_others(const struct answer *answer, bool *user, struct task_error *error)
 {
 	for (int i = 0; i < answer->others; i++) {
 		if (setns(answer->fds[ANSWER_OTHERS + i], answer->types[i]) < 0)
@@ -224,11 +185,11 @@ static int enter_others(const struct answer *answer, bool *user, struct join_err
 	return 0;
 }
 
-static int enter_namespaces(const struct answer *answer, struct join_error *error)
+static int enter_namespaces(const struct answer *answer, struct task_error *error)
 {
 	bool user = false;
 
-	if (set_capabilities(JOIN_CAPABILITIES) < 0)
+	if (capabilities_set(JOIN_CAPABILITIES) < 0)
 		return fail_errno(error, "raise the capabilities for joining");
 	if (setns(answer->fds[ANSWER_MOUNT], CLONE_NEWNS) < 0)
 		return fail_errno(error, "join the container's mount namespace");
@@ -236,9 +197,9 @@ static int enter_namespaces(const struct answer *answer, struct join_error *erro
 	if (answer->others && enter_others(answer, &user, error) < 0)
 		return -1;
 	if (user) {
-		if (remap_limit() < 0)
-			return fail_errno(error, "limit the capabilities of the container's root");
-	} else if (set_capabilities(0) < 0) {
+		if (remap_limit(error) < 0)
+			return -1;
+	} else if (capabilities_set(0) < 0) {
 		return fail_errno(error, "drop capabilities");
 	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -253,7 +214,7 @@ static int enter_namespaces(const struct answer *answer, struct join_error *erro
  * helper may answer with an error; reports says whether this task is the one
  * that repeats the helper's messages to the user.
  */
-int join_container(spank_t sp, int socket, int errors, bool reports, struct join_error *error)
+int join_container(spank_t sp, int socket, int errors, bool reports, struct task_error *error)
 {
 	static struct answer answer;
 	static char hello[HELLO_MAX];

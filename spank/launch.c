@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "../cmd/brolga-launch/launch.h"
+#include "../task/launch.h"
 
 /* Since Slurm 23.11. */
 extern spank_err_t spank_prepend_task_argv(spank_t sp, int argc, const char *argv[])

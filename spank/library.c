@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../cmd/libbrolga/brolga.h"
+#include "brolga.h"
 
 #ifndef BROLGA_LIBRARY
 #error "define BROLGA_LIBRARY, the absolute path of libbrolga.so"

@@ -203,7 +203,7 @@ __attribute__((noreturn)) static void end_task(spank_t sp, bool shared, const ch
  */
 int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
 {
-	static struct join_error error;
+	static struct task_error error;
 
 	(void)ac, (void)av;
 
@@ -225,7 +225,7 @@ int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av)
  */
 int slurm_spank_task_init(spank_t sp, int ac, char **av)
 {
-	static struct join_error error;
+	static struct task_error error;
 	int status;
 
 	(void)ac, (void)av;

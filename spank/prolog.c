@@ -135,7 +135,7 @@ static int run(const char *path, char **environment, char *output, size_t size)
  * Returns 0, or what the task shall exit with, as Slurm would have it exit, and the
  * reason in error.
  */
-int prolog_run(spank_t sp, struct join_error *error)
+int prolog_run(spank_t sp, struct task_error *error)
 {
 	static char output[64 << 10];
 	const char *path = prolog_path();

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "../cmd/libbrolga/brolga.h"
+#include "brolga.h"
 
 /* The site configuration that plugstack.conf names, or NULL. */
 static const char *config_path;

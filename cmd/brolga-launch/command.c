@@ -9,9 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,34 +31,15 @@ void complain(const char *text, const char *hint)
 
 struct plan open_plan(int fd)
 {
-	struct stat status;
-	const char *text;
+	static struct task_error error;
+	struct plan plan;
 
-	if (fstat(fd, &status) < 0 || status.st_size <= 0)
-		give_up("read", "the plan");
-	text = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (text == MAP_FAILED)
-		give_up("map", "the plan");
-	close(fd); /* the user's program gets none of ours */
-	return (struct plan){ text, text + status.st_size };
-}
-
-/* Returns the value of the next record with that key, or NULL. */
-const char *plan_next(struct plan *plan, const char *key)
-{
-	size_t length = strlen(key);
-
-	while (plan->at < plan->end) {
-		const char *record = plan->at;
-		const char *nul = memchr(record, '\0', (size_t)(plan->end - record));
-
-		if (!nul)
-			return NULL; /* the shim has checked the form */
-		plan->at = nul + 1;
-		if (strncmp(record, key, length) == 0 && record[length] == '=')
-			return record + length + 1;
+	if (plan_open(fd, &plan, &error) < 0) {
+		complain(error.text, NULL);
+		exit(EXIT_FAILURE);
 	}
-	return NULL;
+	close(fd); /* the user's program gets none of ours */
+	return plan;
 }
 
 /* The entrypoint, the command that the launcher took the place of, the rest. */

@@ -19,8 +19,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../../spank/shim.h"
-
 #ifndef SYS_landlock_restrict_self
 #define SYS_landlock_restrict_self 446 /* on all machines */
 #endif
@@ -28,7 +26,7 @@
 void confine(char **argv)
 {
 	int rules = atoi(argv[CONFINE_RULES]);
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		give_up("set", "no_new_privs");

@@ -26,8 +26,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../spank/shim.h"
-
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
@@ -78,11 +76,12 @@ __attribute__((noreturn)) static void become_keeper(int command, int namespace)
 	_exit(EXIT_FAILURE);
 }
 
-void keeper_run(void)
+void keeper_run(char **argv)
 {
 	struct pollfd end = { .fd = KEPT_COMMAND, .events = POLLIN };
 	struct stat namespace;
 
+	(void)argv;
 	if (fstat(KEPT_NAMESPACE, &namespace) < 0)
 		_exit(EXIT_FAILURE);
 	while (poll(&end, 1, -1) < 0)

@@ -16,10 +16,10 @@
  * in run.c, "brolga-launch confine" in confine.c. With "slurm_script_launcher" it runs a
  * TaskProlog, see prolog.c of the plugin.
  */
-#include "launch.h"
 #include "launcher.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -31,22 +31,35 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../spank/shim.h"
+#include "../../task/launch.h"
 
 /* Arguments of "brolga-launch slurm_script_launcher". */
 enum { SCRIPT_PATH = 2, SCRIPT_ARGUMENTS };
 
-__attribute__((noreturn)) static void reap(void)
+__attribute__((noreturn)) static void refuse_call(void)
 {
+	fprintf(stderr, "brolga: error: slurmstepd starts this program; users want "
+			"brolga run, or srun --container-entrypoint\n");
+	exit(2);
+}
+
+/* "brolga-launch reap" */
+__attribute__((noreturn)) static void reap(char **argv)
+{
+	(void)argv;
+	if (getpid() != 1)
+		refuse_call();
 	signal(SIGCHLD, SIG_IGN);
 	for (;;)
 		pause();
 }
 
-__attribute__((noreturn)) static void hold(void)
+/* "brolga-launch hold" */
+__attribute__((noreturn)) static void hold(char **argv)
 {
 	char byte;
 
+	(void)argv;
 	while (read(STDIN_FILENO, &byte, 1) > 0)
 		;
 	exit(EXIT_SUCCESS);
@@ -161,8 +174,8 @@ static int report_end(int socket, int status)
 		give_up("make", "a pipe");
 	send_done(socket, ends[1]);
 	answer = (struct plan){ reply, reply + read_reply(ends[0], reply, sizeof(reply)) };
-	error = plan_next(&(struct plan){ answer.at, answer.end }, "error");
-	hint = plan_next(&(struct plan){ answer.at, answer.end }, "hint");
+	error = plan_find(answer, "error");
+	hint = plan_find(answer, "hint");
 	if (answer.at == answer.end)
 		error = "the container was not saved: the helper has ended";
 	if (!error)
@@ -198,33 +211,41 @@ static void run_in_child(int socket, const char *stepd, bool saves)
 	end_as(saves ? report_end(socket, status) : status);
 }
 
-int main(int argc, char **argv)
+/*
+ * What the launcher is when nobody has left a plan for it. With a plan its arguments are
+ * those of the user's command, whatever they are.
+ */
+static const struct role {
+	const char *name;
+	int least, most; /* arguments, both names included */
+	void (*run)(char **argv); /* does not return */
+} roles[] = {
+	{ "reap", 2, 2, reap },
+	{ "hold", 2, 2, hold },
+	{ "keep", 2, 2, keeper_run },
+	{ "run", RUN_COMMAND, INT_MAX, run_container },
+	{ "confine", CONFINE_NAME + 1, INT_MAX, confine },
+};
+
+static void play_role(int argc, char **argv)
 {
-	const char *value = getenv(LAUNCH_VARIABLE);
+	for (size_t i = 0; i < COUNT(roles); i++)
+		if (argc >= roles[i].least && argc <= roles[i].most &&
+		    strcmp(argv[1], roles[i].name) == 0)
+			roles[i].run(argv);
+	refuse_call();
+}
+
+/* Executes the command of a task; left is the value of the variable. */
+static void execute_plan(const char *left, int argc, char **argv)
+{
 	char *command = NULL, *stepd;
 	struct plan plan;
 	bool saves;
 	char **all;
 	int socket;
 
-	if (argc > SCRIPT_ARGUMENTS && strcmp(argv[1], "slurm_script_launcher") == 0)
-		run_script(argv);
-	if (argc == 2 && strcmp(argv[1], "reap") == 0 && getpid() == 1)
-		reap();
-	if (argc == 2 && strcmp(argv[1], "hold") == 0 && !value)
-		hold();
-	if (argc >= RUN_COMMAND && strcmp(argv[1], "run") == 0)
-		run_container(argv);
-	if (argc > CONFINE_NAME && strcmp(argv[1], "confine") == 0 && !value)
-		confine(argv);
-	if (argc == 2 && strcmp(argv[1], "keep") == 0 && !value)
-		keeper_run();
-	if (!value) {
-		fprintf(stderr, "brolga: error: slurmstepd starts this program; users want "
-				"brolga run, or srun --container-entrypoint\n");
-		return 2;
-	}
-	plan = open_plan((int)strtol(value, &command, 10));
+	plan = open_plan((int)strtol(left, &command, 10));
 	socket = (int)strtol(command + (*command == ','), &command, 10);
 	stepd = strdup(*command == ',' ? command + 1 : "");
 	if (!stepd)
@@ -236,9 +257,21 @@ int main(int argc, char **argv)
 	all = make_arguments(plan, command, argc, argv);
 	if (!all[0])
 		give_up("find", "the command");
-	saves = plan_next(&(struct plan){ plan.at, plan.end }, "save");
-	if (saves || plan_next(&(struct plan){ plan.at, plan.end }, "fork"))
+	saves = plan_find(plan, "save");
+	if (saves || plan_find(plan, "fork"))
 		run_in_child(socket, stepd, saves);
 	execvp(all[0], all);
 	give_up("execute", all[0]);
+}
+
+int main(int argc, char **argv)
+{
+	const char *left = getenv(LAUNCH_VARIABLE);
+
+	/* Slurm has the user's variables here, so there may be any. */
+	if (argc > SCRIPT_ARGUMENTS && strcmp(argv[1], "slurm_script_launcher") == 0)
+		run_script(argv);
+	if (left)
+		execute_plan(left, argc, argv);
+	play_role(argc, argv);
 }

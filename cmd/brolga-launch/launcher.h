@@ -5,17 +5,13 @@
 #ifndef BROLGA_LAUNCHER_H
 #define BROLGA_LAUNCHER_H
 
-struct plan {
-	const char *at;
-	const char *end;
-};
+#include "../../task/task.h"
 
-/* ---- command.c: the plan and the command ---- */
+/* ---- command.c: the command ---- */
 
 __attribute__((noreturn)) void give_up(const char *what, const char *object);
 void complain(const char *text, const char *hint);
 struct plan open_plan(int fd);
-const char *plan_next(struct plan *plan, const char *key);
 char **make_arguments(struct plan plan, char *command, int argc, char **argv);
 __attribute__((noreturn)) void end_as(int status);
 
@@ -39,7 +35,7 @@ __attribute__((noreturn)) void run_container(char **argv);
 void keeper_start(int namespace);
 
 /* "brolga-launch keep" */
-__attribute__((noreturn)) void keeper_run(void);
+__attribute__((noreturn)) void keeper_run(char **argv);
 
 /* ---- confine.c: a program in a sandbox ---- */
 

@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,8 +27,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "../../spank/shim.h"
 
 /* As docker and podman have them: Brolga failed; the command cannot be executed;
  * there is no such command. */
@@ -43,13 +40,13 @@ struct run {
 	gid_t gid;
 };
 
-__attribute__((noreturn)) static void fail_run(const struct join_error *error)
+__attribute__((noreturn)) static void fail_run(const struct task_error *error)
 {
 	complain(error->text, error->hint);
 	exit(STATUS_BROLGA);
 }
 
-static int hint(struct join_error *error, const char *text)
+static int hint(struct task_error *error, const char *text)
 {
 	snprintf(error->hint, sizeof(error->hint), "%s", text);
 	return -1;
@@ -70,7 +67,7 @@ static long setting(const char *path)
 }
 
 /* Says which of the system's settings forbids the user namespace. */
-static int explain_refusal(struct join_error *error)
+static int explain_refusal(struct task_error *error)
 {
 	fail_errno(error, "make a user namespace");
 	if (setting("/proc/sys/kernel/unprivileged_userns_clone") == 0)
@@ -101,7 +98,7 @@ static int write_file(int dir, const char *name, const char *text)
  * Makes a user namespace with one user and one group, whose numbers inside are
  * given; outside they are those of this process. self is /proc/self of this process.
  */
-static int make_user_namespace(int self, uid_t uid, gid_t gid, struct join_error *error)
+static int make_user_namespace(int self, uid_t uid, gid_t gid, struct task_error *error)
 {
 	uid_t uid_before = geteuid();
 	gid_t gid_before = getegid();
@@ -122,7 +119,7 @@ static int make_user_namespace(int self, uid_t uid, gid_t gid, struct join_error
 }
 
 /* Answers for the helper, which cannot be started. */
-__attribute__((noreturn)) static void refuse(int socket, const struct join_error *error)
+__attribute__((noreturn)) static void refuse(int socket, const struct task_error *error)
 {
 	struct message answer = { 0 };
 
@@ -155,7 +152,7 @@ static int lay_out_descriptors(const struct run *run, int socket)
 /* Becomes the helper, with the socket as its descriptor 3 and the image as 4. */
 __attribute__((noreturn)) static void become_helper(const struct run *run, int socket)
 {
-	static struct join_error error;
+	static struct task_error error;
 	char *arguments[] = { (char *)"brolga-helper", (char *)"run", NULL };
 	char *environment[] = { NULL };
 	int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -197,7 +194,7 @@ static int start_helper(const struct run *run)
 }
 
 /* Joins what the answer has of one type, or of all others than users and mounts. */
-static int join(const struct answer *answer, bool users, struct join_error *error)
+static int join(const struct answer *answer, bool users, struct task_error *error)
 {
 	for (int i = 0; i < answer->others; i++) {
 		if ((answer->types[i] == CLONE_NEWUSER) != users)
@@ -208,24 +205,17 @@ static int join(const struct answer *answer, bool users, struct join_error *erro
 	return 0;
 }
 
-static int drop_capabilities(struct join_error *error)
+static int drop_capabilities(struct task_error *error)
 {
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[2] = { { 0 } };
-
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-		return fail_errno(error, "clear ambient capabilities");
-	/* The first number that the kernel does not know gives EINVAL. */
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap) < 0)
-			return fail_errno(error, "drop capability %d from the bounding set", cap);
-	if (syscall(SYS_capset, &header, none) < 0)
+	if (capabilities_bound(0, error) < 0)
+		return -1;
+	if (capabilities_set(0) < 0)
 		return fail_errno(error, "drop capabilities");
 	return 0;
 }
 
 /* Identity: the user, or root; afterwards without any capability, as in a step. */
-static int enter(const struct run *run, const struct answer *answer, struct join_error *error)
+static int enter(const struct run *run, const struct answer *answer, struct task_error *error)
 {
 	autoclose int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -237,9 +227,8 @@ static int enter(const struct run *run, const struct answer *answer, struct join
 	if (join(answer, false, error) < 0)
 		return -1;
 	if (run->root) {
-		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
-		    remap_limit() < 0)
-			return fail_errno(error, "limit the capabilities of the container's root");
+		if (remap_limit(error) < 0)
+			return -1;
 	} else {
 		if (run->as_user && make_user_namespace(self, run->uid, run->gid, error) < 0)
 			return -1;
@@ -282,7 +271,7 @@ static void tell(struct plan plan, const char *key, const char *prefix)
 }
 
 /* Changes what the plan says; the directory is one of the container. */
-static int follow(struct plan plan, struct join_error *error)
+static int follow(struct plan plan, struct task_error *error)
 {
 	struct plan again = plan;
 	const char *workdir = plan_next(&again, "workdir");
@@ -398,13 +387,13 @@ static struct run read_arguments(char **argv)
 /* Identity: the user who called brolga, or root. */
 void run_container(char **argv)
 {
-	static struct join_error error;
+	static struct task_error error;
 	static struct answer answer;
 	static const char hello[] = "hello=1";
 	struct run run = read_arguments(argv);
 	int argc = 0, socket = start_helper(&run);
-	struct plan plan, again;
-	const char *filter, *apparmor, *selinux;
+	struct plan plan;
+	const char *filter;
 	int attributes = label_open();
 	char **command;
 
@@ -413,25 +402,21 @@ void run_container(char **argv)
 	if (answer_ask(socket, hello, sizeof(hello), &error) < 0 ||
 	    answer_receive(socket, -1, &answer, &error) < 0 || answer_check(&answer, &error) < 0)
 		fail_run(&error);
-	plan = again = open_plan(answer.fds[ANSWER_PLAN]);
+	plan = open_plan(answer.fds[ANSWER_PLAN]);
 	while (argv[RUN_COMMAND + argc])
 		argc++;
 	command = make_arguments(plan, (char *)"", argc + 1, argv + RUN_COMMAND - 1);
 	if (!command[0])
 		give_up("find", "the command");
-	if (!plan_next(&again, "fork"))
+	if (!plan_find(plan, "fork"))
 		keeper_start(answer.fds[ANSWER_MOUNT]);
 	if (enter(&run, &answer, &error) < 0 || follow(plan, &error) < 0)
 		fail_run(&error);
-	again = plan;
-	apparmor = plan_next(&again, "apparmor");
-	again = plan;
-	selinux = plan_next(&again, "selinux");
-	if (label_set(attributes, apparmor, selinux, &error) < 0)
+	if (label_set(attributes, plan_find(plan, "apparmor"), plan_find(plan, "selinux"), &error) <
+	    0)
 		fail_run(&error);
-	again = plan;
-	filter = plan_next(&again, "seccomp");
-	if (plan_next(&plan, "fork"))
+	filter = plan_find(plan, "seccomp");
+	if (plan_find(plan, "fork"))
 		enter_processes(socket);
 	if (filter && filter_install(filter, &error) < 0)
 		fail_run(&error);

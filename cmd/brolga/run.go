@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -212,7 +213,9 @@ func (l *runner) launch(img image.Image) error {
 	}
 	launcher := config.LauncherPath()
 	argv := []string{launcher, "run", config.HelperPath(), strconv.Itoa(message), strconv.Itoa(int(img.File.Fd())), kind}
-	err = syscall.Exec(launcher, append(argv, l.command...), os.Environ())
+	// With this variable the launcher takes its arguments for a command (task/launch.h).
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "BROLGA_LAUNCH=") })
+	err = syscall.Exec(launcher, append(argv, l.command...), env)
 	return fault.WithHint(fmt.Errorf("execute %s: %w", launcher, err), "install all of Brolga")
 }
 

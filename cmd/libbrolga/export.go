@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command libbrolga is the c-shared library that the SPANK shim opens in srun,
-// sbatch and salloc. brolga.h documents its interface and rules.
+// sbatch and salloc. spank/brolga.h documents its interface and rules.
 //
 // It links neither a registry client nor libcontainer: what is slow happens in
 // a process of its own.
 package main
 
 /*
-#include "brolga.h"
+#include "../../spank/brolga.h"
 */
 import "C"
 

@@ -217,7 +217,7 @@ func checkSeccomp(c Config) error {
 	return nil
 }
 
-// checkLabels checks what is written to the kernel as it is (spank/label.c).
+// checkLabels checks what is written to the kernel as it is (task/label.c).
 func checkLabels(c Config) error {
 	var errs []error
 	for key, label := range map[string]string{"apparmor_profile": c.Container.AppArmorProfile, "selinux_label": c.Container.SELinuxLabel} {

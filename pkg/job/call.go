@@ -18,7 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
-// ABI is BROLGA_ABI of cmd/libbrolga/brolga.h, the version of the messages. The
+// ABI is BROLGA_ABI of spank/brolga.h, the version of the messages. The
 // shim, the library and the helper of a node must come from one release.
 const ABI = 2
 

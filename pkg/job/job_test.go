@@ -87,7 +87,7 @@ func TestResolve(t *testing.T) {
 
 // TestABI checks that the helper knows the number that the shim says.
 func TestABI(t *testing.T) {
-	header, err := os.ReadFile("../../cmd/libbrolga/brolga.h")
+	header, err := os.ReadFile("../../spank/brolga.h")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package label has the AppArmor profile and the SELinux label that the site wants for
-// tasks. Tasks get them in C (spank/label.c), other processes of a container here.
+// tasks. Tasks get them in C (task/label.c), other processes of a container here.
 //
 // A node whose kernel has not what the site names starts no container.
 package label

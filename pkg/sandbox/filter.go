@@ -130,7 +130,7 @@ func install(program []unix.SockFilter) error {
 	return nil
 }
 
-// text returns a filter as the launcher reads it (spank/filter.c): flags and the
+// text returns a filter as the launcher reads it (task/filter.c): flags and the
 // bytes of the program in hexadecimal digits.
 func text(program []unix.SockFilter) string {
 	size := len(program) * int(unsafe.Sizeof(unix.SockFilter{}))

@@ -12,7 +12,7 @@ import (
 )
 
 // Install puts the filter on all threads of this process, which have no_new_privs,
-// and on what it starts. Tasks do the same in C (spank/filter.c).
+// and on what it starts. Tasks do the same in C (task/filter.c).
 func (f Filter) Install() error {
 	const size = unsafe.Sizeof(unix.SockFilter{})
 	n := len(f.Program) / int(size)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "../../cmd/libbrolga/brolga.h"
+#include "../brolga.h"
 
 #ifndef FAKE_ABI
 #define FAKE_ABI BROLGA_ABI

@@ -57,7 +57,7 @@ struct scenario {
 /* What became of the task; shared with it. */
 struct outcome {
 	int rc;
-	struct join_error error;
+	struct task_error error;
 	bool is_killable; /* slurmstepd's handlers are gone */
 	char name[32], capabilities[256], no_new_privs[32];
 	char cwd[256];
@@ -747,7 +747,7 @@ static void closed_workdir(void)
 
 static void not_root(void)
 {
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	become(NOBODY);
 	CHECK(join_prepare(&error) == -1);

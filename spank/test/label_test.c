@@ -38,7 +38,7 @@ static const char *content(const char *name)
 
 static void new_kernel(void)
 {
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	CHECK(mkdirat(dir, "apparmor", 0700) == 0);
 	make_file("apparmor/exec");
@@ -52,7 +52,7 @@ static void new_kernel(void)
 
 static void old_kernel(void)
 {
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	make_file("exec");
 	CHECK(label_set(dir, "site-containers", NULL, &error) == 0);
@@ -61,7 +61,7 @@ static void old_kernel(void)
 
 static void nothing_wanted(void)
 {
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	CHECK(label_set(-1, NULL, NULL, &error) == 0);
 	CHECK_TEXT(error.text, "");
@@ -69,7 +69,7 @@ static void nothing_wanted(void)
 
 static void no_such_kernel(void)
 {
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	unlinkat(dir, "exec", 0);
 	CHECK(label_set(dir, "a", NULL, &error) == -1);
@@ -84,7 +84,7 @@ static void no_such_kernel(void)
 static void too_long(void)
 {
 	static char label[LABEL_MAX + 1];
-	struct join_error error = { 0 };
+	struct task_error error = { 0 };
 
 	make_file("exec");
 	memset(label, 'x', LABEL_MAX);

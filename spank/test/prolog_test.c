@@ -18,7 +18,7 @@
 slurm_conf_t slurm_conf;
 
 static char script[64];
-static struct join_error error;
+static struct task_error error;
 
 /* Runs a script of these lines as TaskProlog. */
 static int run_script(const char *lines)

@@ -2,15 +2,16 @@
 /*
  * remap.c - what a task may do that is root of a user namespace, where the only
  * user and the only group are those of the job.
- *
- * Runs where join.c does, after the namespace was joined, under the same rules.
+ * It applies once the namespace was joined.
  */
-#include "shim.h"
+#include "task.h"
 
+#include <errno.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,15 +26,13 @@ static const unsigned int kept = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u <
 				 1u << CAP_NET_BIND_SERVICE;
 
 /* setns(2) has given all capabilities in the namespace, for programs too. */
-int remap_limit(void)
+int remap_limit(struct task_error *error)
 {
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { { .effective = kept, .permitted = kept } };
-
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if ((cap > 31 || !(kept & 1u << cap)) && prctl(PR_CAPBSET_DROP, cap) < 0)
-			return -1;
-	return (int)syscall(SYS_capset, &header, data);
+	if (capabilities_bound(kept, error) < 0)
+		return -1;
+	if (capabilities_set(kept) < 0)
+		return fail_errno(error, "limit the capabilities of the container's root");
+	return 0;
 }
 
 #if defined(__x86_64__)

@@ -2,22 +2,14 @@
 /*
  * wire.c - NUL-terminated key=value records (PROTOCOL.md).
  */
-#include "shim.h"
+#include "task.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Linux executes no program with more than 6 MiB of arguments and environment. */
 #define MESSAGE_MAX (8u << 20)
-
-void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
 
 static bool message_reserve(struct message *m, size_t more)
 {

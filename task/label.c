@@ -2,11 +2,10 @@
 /*
  * label.c - the AppArmor profile and the SELinux label of a task.
  *
- * Runs where join.c does, under the same rules, and in the launcher of "brolga run".
  * The kernel keeps what is written for the next execve(2) (apparmor(7), setexeccon(3)).
  * The files are those of the host's /proc: the container's is the image's to cover.
  */
-#include "shim.h"
+#include "task.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +39,7 @@ static int write_label(int attributes, const char *name, const char *command, co
  * Has the kernel change to the profile and the label at the next execve(2). Either may be
  * NULL. A task that cannot get what the site wants does not start.
  */
-int label_set(int attributes, const char *apparmor, const char *selinux, struct join_error *error)
+int label_set(int attributes, const char *apparmor, const char *selinux, struct task_error *error)
 {
 	if (apparmor && write_label(attributes, "apparmor/exec", "exec ", apparmor) < 0 &&
 	    (errno != ENOENT || write_label(attributes, "exec", "exec ", apparmor) < 0))

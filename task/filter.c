@@ -2,10 +2,9 @@
 /*
  * filter.c - the site's filter of system calls.
  *
- * Runs where join.c does, after everything else, under the same rules, and in
- * the launcher of "brolga run", which is no plugin: nothing here calls Slurm.
+ * It is installed after everything else: what it forbids is no longer needed then.
  */
-#include "shim.h"
+#include "task.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -41,7 +40,7 @@ static long decode(unsigned char *bytes, size_t size, const char *digits)
  * Installs the filter of the plan: flags of seccomp(2), a colon, and its
  * instructions as hexadecimal digits. Needs no_new_privs.
  */
-int filter_install(const char *filter, struct join_error *error)
+int filter_install(const char *filter, struct task_error *error)
 {
 	static struct sock_filter program[BPF_MAXINSNS];
 	char *rest;

@@ -1,33 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * answer.c - asks the helper for the container, and takes its answer.
- *
- * Runs where join.c does, under the same rules, and in the launcher of
- * "brolga run", which is no plugin: nothing here calls Slurm.
  */
-#include "shim.h"
+#include "task.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-int fail(struct join_error *error, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(error->text, sizeof(error->text), format, arguments);
-	va_end(arguments);
-	return -1;
-}
-
 /* Fails in the way that the helper or the library answered. */
-static int fail_answer(struct join_error *error, const char *text, const char *hint)
+static int fail_answer(struct task_error *error, const char *text, const char *hint)
 {
 	error->shared = true;
 	snprintf(error->hint, sizeof(error->hint), "%s", hint ? hint : "");
@@ -38,7 +24,7 @@ static int fail_answer(struct join_error *error, const char *text, const char *h
  * Tells the helper where this task is: its mount namespace, which differs from
  * slurmstepd's under job_container/tmpfs, and its working directory.
  */
-int answer_ask(int socket, const char *hello, size_t length, struct join_error *error)
+int answer_ask(int socket, const char *hello, size_t length, struct task_error *error)
 {
 	autoclose int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	autoclose int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -95,7 +81,7 @@ static void take_descriptors(struct msghdr *message, struct answer *answer)
 }
 
 /* Says why a helper has ended without an answer, as far as its standard error tells. */
-static int fail_ended(int errors, struct join_error *error)
+static int fail_ended(int errors, struct task_error *error)
 {
 	/* The words of the Go runtime, and of its start of threads (runtime/cgo). */
 	static const char *const words[] = { "out of memory", "cannot allocate memory",
@@ -117,7 +103,7 @@ static int fail_ended(int errors, struct join_error *error)
 }
 
 /* Waits for the helper: this is where a task waits while an image is pulled. */
-int answer_receive(int socket, int errors, struct answer *answer, struct join_error *error)
+int answer_receive(int socket, int errors, struct answer *answer, struct task_error *error)
 {
 	struct iovec data = { .iov_base = answer->text, .iov_len = sizeof(answer->text) };
 	union {
@@ -152,7 +138,7 @@ static void add_namespace(struct answer *answer, const char *name)
 			answer->types[answer->others++] = namespaces[i].type;
 }
 
-int answer_check(struct answer *answer, struct join_error *error)
+int answer_check(struct answer *answer, struct task_error *error)
 {
 	const char *at = answer->text, *end = answer->text + answer->length;
 	const char *key, *value, *text = NULL, *hint = NULL;

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <slurm/slurm.h>
@@ -46,23 +45,21 @@ void peers_add(struct message *m, const char *nodes)
 	add_addresses(m);
 }
 
-/* In slurmstepd, when the helper knows them: no task shall have them. */
+/*
+ * In slurmstepd, when the helper knows them: takes them from the tasks. A user can set any
+ * number of them, and spank_unsetenv(3) looks through all variables for each. So they are
+ * taken out of Slurm's own array, which is what spank_unsetenv does. Their strings are
+ * Slurm's and stay until slurmstepd ends.
+ */
 void peers_forget(spank_t sp)
 {
 	char **environment = NULL;
-	char *name;
+	size_t kept = 0;
 
-	do {
-		name = NULL;
-		if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
-			return;
-		for (; environment && *environment && !name; environment++)
-			if (strncmp(*environment, SHARED, strlen(SHARED)) == 0)
-				name = strndup(*environment, strcspn(*environment, "="));
-		if (name && spank_unsetenv(sp, name) != ESPANK_SUCCESS) {
-			free(name);
-			return;
-		}
-		free(name);
-	} while (name); /* the entries have moved */
+	if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS || !environment)
+		return;
+	for (char **variable = environment; *variable; variable++)
+		if (strncmp(*variable, SHARED, strlen(SHARED)) != 0)
+			environment[kept++] = *variable;
+	environment[kept] = NULL;
 }

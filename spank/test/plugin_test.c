@@ -476,6 +476,26 @@ static void step_with_secret(void)
 	CHECK(slurm_spank_exit(NULL, 0, NULL) == 0);
 }
 
+/* A user can forge any number of them; all are gone, and the others keep their order. */
+static void step_with_forged_secrets(void)
+{
+	enum { FORGED = 20000 };
+	static char *environment[FORGED + 3];
+	static char names[FORGED][32];
+
+	environment[0] = "FIRST=1";
+	for (int i = 0; i < FORGED; i++) {
+		snprintf(names[i], sizeof(names[i]), "BROLGA_STEP_%d=x", i);
+		environment[i + 1] = names[i];
+	}
+	environment[FORGED + 1] = "LAST=2";
+	fake.env = environment;
+	peers_forget(NULL);
+	CHECK_TEXT(fake.env[0], "FIRST=1");
+	CHECK_TEXT(fake.env[1], "LAST=2");
+	CHECK(!fake.env[2]);
+}
+
 static void extern_step(void)
 {
 	fake.step = 0xfffffffcu;
@@ -651,6 +671,7 @@ int main(void)
 		{ "srun asks nobody for nodes that no option needs", launch_without_peers },
 		{ "a launch that is refused ends srun with its reason", refused_launch },
 		{ "tasks do not get what is for helpers", step_with_secret },
+		{ "thousands of forged secrets are taken from tasks", step_with_forged_secrets },
 		{ "slurmstepd lets go of the socket with the last task", step_of_two_tasks },
 		{ "slurmstepd lets go of the socket at its end", step_without_tasks },
 		{ "what the helper leaves for the end is done then", step_with_poststop },

@@ -10,6 +10,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -20,7 +21,7 @@ import (
 
 func main() {
 	var q device.Query
-	err := command.LimitMemory()
+	err := errors.Join(command.LimitMemory(), command.Hide())
 	if err == nil {
 		err = json.NewDecoder(os.Stdin).Decode(&q)
 	}

@@ -68,6 +68,10 @@ func main() {
 	if len(os.Args) == 2 || len(os.Args) == 5 {
 		verb = os.Args[1]
 	}
+	if err := closeOff(verb); err != nil {
+		fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
+		os.Exit(1)
+	}
 	switch verb {
 	case "end":
 		if err := end(os.Args[2:]); err != nil {
@@ -89,6 +93,16 @@ func main() {
 	}
 }
 
+// closeOff keeps what this process knows from core files. The init is libcontainer's, and
+// without Slurm the helper maps the identities of a user namespace: these must stay
+// dumpable.
+func closeOff(verb string) error {
+	if verb == "init" || verb == "run" {
+		return command.NoCore()
+	}
+	return command.Hide()
+}
+
 func step(began time.Time, withoutSlurm bool) (err error) {
 	unix.CloseOnExec(socket)
 	tasks := task.Listen(socket)
@@ -99,11 +113,6 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 			err = errors.Join(err, tasks.Send(task.Bad(err)), refuse(tasks, err))
 		}
 	}()
-	if !withoutSlurm { // it could not set up its own user namespace
-		if err := command.HideMemory(); err != nil {
-			return errors.Join(err, refuse(tasks, err))
-		}
-	}
 	programs := external.NewRunner()
 	saving, servers, ending := &save.Pending{}, &rootfs.Servers{}, &sync.Mutex{}
 	defer servers.Kill()

@@ -7,6 +7,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,7 @@ import (
 func main() {
 	var answer seccomp.Answer
 	var text []byte
-	err := command.LimitMemory()
+	err := errors.Join(command.LimitMemory(), command.Hide())
 	if err == nil {
 		text, err = io.ReadAll(os.Stdin)
 	}

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/ssh/files"
 	"github.com/brolga-hpc/brolga/pkg/ssh/realm"
 	"github.com/brolga-hpc/brolga/pkg/ssh/server"
@@ -31,7 +30,9 @@ func serve() error {
 	// Of no terminal, and not of those who signal all that is the user's by mistake.
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
 	helper := setup.NewConn(setup.SocketFD)
-	hidden := command.HideMemory() // it has the step's key
+	// It has the step's key, which no core file and no other process of the user may have.
+	// Its limit of core files is that of its sessions.
+	hidden := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	s, listeners, err := start(helper)
 	if err := errors.Join(hidden, err, helper.SendReady(err)); err != nil {
 		return err

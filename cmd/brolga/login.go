@@ -31,7 +31,7 @@ func runLogin(ctx context.Context, v verb, args []string) error {
 	if err := v.parse(fs, args, 1, 1); err != nil {
 		return err
 	}
-	if err := command.HideMemory(); err != nil {
+	if err := command.Hide(); err != nil {
 		return err
 	}
 	registry, err := parseRegistry(fs.Arg(0))

@@ -49,7 +49,7 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	if err := v.parse(fs, args, 1, 1); err != nil {
 		return err
 	}
-	if err := command.HideMemory(); err != nil { // it will have passwords
+	if err := command.Hide(); err != nil { // it will have passwords
 		return err
 	}
 	conf, err := loadConfig(*configPath)

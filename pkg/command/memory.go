@@ -20,68 +20,81 @@ const (
 	hardMemory = 256 << 20
 )
 
-// memory is the limit of this process, which has only one. Programs that it starts get the
-// limit from before.
-var memory struct {
-	mu          sync.Mutex
-	limited     bool
+// limits are those of this process alone. Programs that it starts get the limits from
+// before.
+var limits struct {
+	mu       sync.Mutex
+	all      []limit
+	starting int // programs
+}
+
+type limit struct {
+	resource    int
 	before, own unix.Rlimit
-	starting    int // programs
 }
 
 // LimitMemory limits the memory of this process, and not of the programs that it starts.
 func LimitMemory() error {
 	debug.SetMemoryLimit(softMemory)
-	return limitData(hardMemory)
+	return lower(unix.RLIMIT_DATA, hardMemory)
 }
 
-// limitData sets the last resort, in bytes.
-func limitData(size uint64) error {
-	memory.mu.Lock()
-	defer memory.mu.Unlock()
-	if err := unix.Getrlimit(unix.RLIMIT_DATA, &memory.before); err != nil {
-		return fmt.Errorf("limit the memory: %w", err)
+// NoCore keeps this process from leaving a core file, which would have the secrets it
+// reads. Programs that it starts may leave one.
+func NoCore() error { return lower(unix.RLIMIT_CORE, 0) }
+
+// Hide closes what /proc shows of this process to other processes of the same user, and
+// forbids a core file whatever the limit is. The programs that it starts are not hidden.
+// A process that maps identities of a user namespace without privilege cannot be hidden.
+func Hide() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide the process: %w", err)
 	}
-	memory.own = memory.before
-	memory.own.Cur = min(memory.own.Cur, size)
-	if err := unix.Setrlimit(unix.RLIMIT_DATA, &memory.own); err != nil {
-		return fmt.Errorf("limit the memory: %w", err)
+	return NoCore()
+}
+
+// lower lowers a limit of this process. It is called once for each resource.
+func lower(resource int, most uint64) error {
+	limits.mu.Lock()
+	defer limits.mu.Unlock()
+	l := limit{resource: resource}
+	if err := unix.Getrlimit(resource, &l.before); err != nil {
+		return fmt.Errorf("read limit %d: %w", resource, err)
 	}
-	memory.limited = true
+	l.own = l.before
+	l.own.Cur = min(l.own.Cur, most)
+	if err := unix.Setrlimit(resource, &l.own); err != nil {
+		return fmt.Errorf("set limit %d: %w", resource, err)
+	}
+	limits.all = append(limits.all, l)
 	return nil
 }
 
-// withoutLimit calls start, which starts a program: that inherits the limit that this
+// withoutLimit calls start, which starts a program: that inherits the limits that this
 // process has then.
 func withoutLimit(start func() error) error {
-	if err := lift(1, &memory.before); err != nil {
+	if err := lift(1, func(l *limit) *unix.Rlimit { return &l.before }); err != nil {
 		return err
 	}
-	return errors.Join(start(), lift(-1, &memory.own))
+	return errors.Join(start(), lift(-1, func(l *limit) *unix.Rlimit { return &l.own }))
 }
 
-// lift sets the limit when the first program is going to be started, and when the last one
+// lift sets the limits when the first program is going to be started, and when the last one
 // was.
-func lift(change int, limit *unix.Rlimit) error {
-	memory.mu.Lock()
-	defer memory.mu.Unlock()
-	first := memory.starting == 0
-	memory.starting += change
-	if !memory.limited || !first && memory.starting > 0 {
+func lift(change int, choose func(*limit) *unix.Rlimit) error {
+	limits.mu.Lock()
+	defer limits.mu.Unlock()
+	first := limits.starting == 0
+	limits.starting += change
+	if !first && limits.starting > 0 {
 		return nil
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_DATA, limit); err != nil {
-		return fmt.Errorf("set the limit of memory: %w", err)
+	var errs []error
+	for i := range limits.all {
+		l := &limits.all[i]
+		if err := unix.Setrlimit(l.resource, choose(l)); err != nil {
+			errs = append(errs, fmt.Errorf("set limit %d: %w", l.resource, err))
+		}
 	}
-	return nil
-}
-
-// HideMemory keeps what this process remembers, such as passwords and keys, out of core
-// files, and from other processes of its user (PR_SET_DUMPABLE, prctl(2)). Programs that
-// it starts are as they were.
-func HideMemory() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("hide the memory from core files: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }

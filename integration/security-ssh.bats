@@ -145,7 +145,8 @@ stranger() {
 	for file in /proc/[0-9]*/{environ,cmdline}; do
 		! grep -qaE "$key|BROLGA_STEP_SECRET" "$file" 2>/dev/null || [[ $(readlink "${file%/*}/exe") == */srun ]] || fail "$file has the key, or the secret"
 	done
-	! grep -rqsE "$key|BROLGA_STEP_SECRET=" "$BROLGA_CLUSTER_DIR"/{log,run,store} "$user_home/.ssh" || fail "a file has the key"
+	run grep -rsE "$key|BROLGA_STEP_SECRET=[0-9a-f]{64}" "$BROLGA_CLUSTER_DIR"/{log,run,store} "$user_home/.ssh"
+	[[ -z $output ]] || fail "a file has the key, or the secret: $output"
 	step_ends
 	! grep -rqsF "$key" "$BROLGA_CLUSTER_DIR"/{log,run,spool,state} /dev/shm || fail "a file has the key"
 }

@@ -24,7 +24,8 @@ memory_file() {
 	done
 }
 
-no_cgroups() { [[ -z $(find /sys/fs/cgroup -path "*slurm_n*" -name 'brolga-*' -print -quit) ]]; }
+# On the node of these tests: a killed helper leaves one for the next conversion of its node.
+no_cgroups() { [[ -z $(find /sys/fs/cgroup -path "*slurm_n1/*" -name 'brolga-*' -print -quit) ]]; }
 
 @test "cgroup: a conversion for a job with little memory counts for the node and not for the job" {
 	ref=$(fresh_image 20)

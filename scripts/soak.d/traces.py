@@ -146,7 +146,9 @@ class Traces:
             # Clusters of a machine have nodes of the same names.
             if len(glob.glob("/run/brolga-clusters/*.dir")) == 1:
                 for path in glob.glob(controller + "**/*brolga*", recursive=True):
-                    yield f"cgroup {path}"
+                    # A killed helper leaves that of its turn for the next conversion.
+                    if not os.path.basename(path).startswith("brolga-convert-"):
+                        yield f"cgroup {path}"
             for user in self.users:
                 for path in glob.glob(controller + f"slurm_n*/uid_{user.uid}/job_*"):
                     yield f"cgroup {path}"

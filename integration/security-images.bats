@@ -44,7 +44,7 @@ teardown() {
 
 # What an image could make or change on the host.
 host_state() {
-	find / /opt -maxdepth 1 -printf '%p %y %l\n' | sort
+	find / /opt -maxdepth 1 -printf '%p %y %m %U %l\n' | sort
 	find "$theirs/open" -printf '%p %y %m %U %i %l %T@ %C@\n' | sort
 }
 
@@ -190,7 +190,8 @@ shape() {
 			at=$user_home/hostile/${name//\//-}-$shape
 			cp -al "$theirs/root" "$at"
 			shape "$at" "$name" "$shape"
-			chown "$BROLGA_TEST_USER:" "$at" "$at/etc" "$at/mnt" 2>/dev/null || true
+			# Not the directory of the host that a link leads to.
+			chown -h "$BROLGA_TEST_USER:" "$at" "$at/etc" "$at/mnt" 2>/dev/null || true
 			echo "dir-${at##*/} --container-image=dir:$at --container-mounts=$theirs/open:/opt,$theirs/open:/mnt/e"
 		done
 	done >"$BATS_TEST_TMPDIR/cases"

@@ -36,10 +36,11 @@ teardown() {
 	rm -rf "$tools"
 }
 
-# Clusters and their tests run side by side: each has ports of its own.
+# Clusters and their tests run side by side: each has ports of its own. They are below
+# those of clusters, and of connections that programs make (ip_local_port_range).
 pick_ports() {
 	local first
-	first=$((33000 + (RANDOM % 2000) * 10))
+	first=$((10000 + (RANDOM % 1000) * 10))
 	ports=$first-$((first + 9))
 }
 

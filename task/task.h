@@ -81,7 +81,7 @@ const char *record_find(const char *records, size_t size, const char *name);
 
 /* ---- plan.c: what the helper wants done, as records ---- */
 
-/* What is left of a plan. A copy starts where the original is. */
+/* A plan from its next record on. A copy starts where the original is. */
 struct plan {
 	const char *at;
 	const char *end;

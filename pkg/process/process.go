@@ -160,7 +160,7 @@ func KillDescendants(of int) error {
 	return fmt.Errorf("processes below %d do not end", of)
 }
 
-// KillTree kills a process and all its descendants. It starts no others meanwhile, unless
+// KillTree kills a process and all its descendants. A stopped process starts no others, unless
 // its user wakes it.
 func (id ID) KillTree() error {
 	lives, err := id.Lives()

@@ -88,7 +88,7 @@ func TestKillOther(t *testing.T) {
 	}
 }
 
-// TestKillTree checks that those are killed, too, who stopped or left the session.
+// TestKillTree checks that stopped processes, and those of another session, are killed.
 func TestKillTree(t *testing.T) {
 	c := exec.Command("sh", "-c", `sleep 301 & echo $!; sh -c 'echo $$; kill -STOP $$' & setsid sh -c 'sleep 302 & echo $!; wait' & wait`)
 	out, err := c.StdoutPipe()

@@ -96,6 +96,46 @@ stepd_of() { pgrep -f "^slurmstepd: \[$(squeue --noheader --user="$BROLGA_TEST_U
 	expect_gone
 }
 
+helper_of() { pgrep -f "^$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/brolga-helper step"; }
+no_helper() { ! helper_of >/dev/null; }
+
+# The launcher has the tasks' socket, and the name of slurmstepd.
+launcher() {
+	local pid
+	for pid in $(pgrep -u "$BROLGA_TEST_USER" -x slurmstepd); do
+		[[ $(readlink "/proc/$pid/exe") != */brolga-launch ]] || echo "$pid"
+	done
+}
+
+@test "stopped: the helper ends with its step while another process has a copy of its socket" {
+	gcc -O1 -Wall -Werror -static -o "$BATS_TEST_TMPDIR/steal" "$repo/integration/steal_sockets.c"
+	install "$BATS_TEST_TMPDIR/steal" "$user_home/steal"
+	start_step 1 "${served[@]}" --container-unshare=pid
+	kill -CONT "${pids[@]}"
+	as_user ./steal "$(launcher)" >"$BATS_TEST_TMPDIR/stolen" 2>&1 &
+	thief=$!
+	retry 5 grep -qx '[1-9]' "$BATS_TEST_TMPDIR/stolen" || fail "it has none: $(<"$BATS_TEST_TMPDIR/stolen")"
+	as_user touch go
+	wait "$background" || fail "$(<"$BATS_TEST_TMPDIR/out")"
+	retry 5 no_helper || fail "it runs on"
+	kill -0 "$thief" || fail "the thief has ended"
+	pkill -u "$BROLGA_TEST_USER" -x steal
+	rm -f "$user_home/steal"
+	expect_gone
+	nodes_idle
+}
+
+@test "stopped: slurmstepd kills a helper that does not end" {
+	start_step 1 "${served[@]}" --container-unshare=pid
+	kill -STOP "$(helper_of)"
+	as_user touch go
+	wait "$background" || true
+	retry 5 no_helper || fail "it is still there"
+	grep -q 'brolga: kill the helper: it does not end' <(log_since_mark slurmd.n1.log) || fail "it is not told"
+	expect_gone
+	nodes_idle
+}
+
 @test "stopped: nobody kills a process that has got the number of one" {
 	start_step 1 "${served[@]}"
 	note=$(echo "$BROLGA_CLUSTER_DIR"/run/poststop/step-*)

@@ -281,12 +281,33 @@ store_has() { [[ -e $(store_file "$1") ]]; }
 	expect_clean
 }
 
-@test "store_max_size: a percentage is of the file system" {
+# small_store: a store of 60 MiB, in $small.
+small_store() {
 	small=$BROLGA_CLUSTER_DIR/small
 	mkdir "$small"
 	mount -t tmpfs -o size=60m,mode=0711 tmpfs "$small"
 	chown brolga "$small"
 	sed -i "s|^store = .*|store = \"$small\"|" "$BROLGA_CLUSTER_DIR/etc/brolga.toml"
+}
+
+@test "store_user_share: a squashfs that is larger than the share does not fill the store" {
+	small_store
+	site_config 'store_user_share = "5m"'
+	make_tree "$BATS_TEST_TMPDIR/tree"
+	head -c 80M /dev/urandom >"$BATS_TEST_TMPDIR/tree/bulk"
+	mksquashfs "$BATS_TEST_TMPDIR/tree" "$user_home/bomb.sqsh" -all-root -noappend -quiet -no-progress >/dev/null
+	chown "$BROLGA_TEST_USER:" "$user_home/bomb.sqsh"
+	run_ok as_user brolga load --name loaded/bomb:1 bomb.sqsh
+	rm "$user_home/bomb.sqsh"
+	run_fails crun -w n1 --container-image=loaded/bomb:1 cat /stamp
+	expect_match 'brolga: error: convert .*: the image is larger than all that one user may have in the store, 5 MiB$'
+	as_user brolga rmi --force docker.io/loaded/bomb:1
+	umount "$small"
+	rmdir "$small"
+}
+
+@test "store_max_size: a percentage is of the file system" {
+	small_store
 	site_config 'store_max_size = "20%"'
 	site_config 'store_user_share = "0"'
 	site_config 'store_keep = "1h"'

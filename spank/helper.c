@@ -40,8 +40,11 @@ struct start {
 	int process; /* the helper's pidfd, or -1 before Linux 5.2 */
 };
 
-/* How long the end of a step waits for its helper, in milliseconds. */
-enum { HELPER_END = 2000 };
+/*
+ * How long the end of a step waits, in milliseconds: for its helper, which may have to
+ * end a save first, and for a helper that was killed.
+ */
+enum { HELPER_END = 10000, KILLED_END = 2000 };
 
 /* The pidfd of the step's helper, from helper_start to helper_finish. */
 static int helper = -1;
@@ -206,40 +209,56 @@ void helper_repeat(int from)
 	fclose(lines);
 }
 
-/*
- * Waits until the helper has ended, which it does once nobody holds the tasks' socket.
- *
- * With cgroup v1 it is in the job's freezer cgroup, as slurmstepd was when it started it.
- * slurmstepd removes that cgroup next, and only once: with a process in it, the cgroup
- * would stay for ever.
- */
-static void wait_for_helper(void)
+/* Reports whether the helper ends within so many milliseconds. */
+static bool helper_ends(int limit)
 {
 	struct pollfd end = { .fd = helper, .events = POLLIN };
-	int rc = 1;
+	int rc;
 
-	while (helper >= 0 && (rc = poll(&end, 1, HELPER_END)) < 0 && errno == EINTR)
+	while ((rc = poll(&end, 1, limit)) < 0 && errno == EINTR)
 		;
-	if (rc == 0)
-		slurm_info("brolga: the helper still runs at the end of the step");
+	return rc != 0;
+}
+
+/*
+ * Tells the helper that the step is over, waits for it, and kills it if it does not end.
+ *
+ * Without that it would end when nobody holds the tasks' socket, but a user can give a
+ * copy of that to a process of another step. Shut down, the socket of the request hangs
+ * up at the helper's end; what the helper has written there can still be read.
+ *
+ * With cgroup v1 the helper is in the job's freezer cgroup, as slurmstepd was when it
+ * started it. slurmstepd removes that cgroup next, and only once: with a process in it,
+ * the cgroup would stay for ever.
+ */
+static void end_helper(int request)
+{
+	shutdown(request, SHUT_RDWR);
+	if (helper >= 0 && !helper_ends(HELPER_END)) {
+		slurm_error("brolga: kill the helper: it does not end");
+		syscall(SYS_pidfd_send_signal, helper, SIGKILL, NULL, 0);
+		if (!helper_ends(KILLED_END))
+			slurm_error("brolga: the helper was killed and still runs");
+	}
 	close_fd(&helper);
 }
 
 /*
- * Runs what the helper has left to do in its socket, if it has, and waits for that.
- * The helper that does it reads there what the first one wrote.
+ * Ends the helper, if there is one, and runs what it has left to do in its socket, if
+ * that is one. The helper that does it reads there what the first one wrote.
  */
 void helper_finish(int request)
 {
-	autoclose int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	autoclose int null = -1;
 	struct start start = { .arguments = { BROLGA_HELPER, "poststop" } };
 	int report[2];
 	char any;
 	int rc;
 
-	wait_for_helper();
+	end_helper(request);
 	if (recv(request, &any, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
 		return;
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, report) < 0) {
 		slurm_error("brolga: run what hooks do at poststop: %m");
 		return;

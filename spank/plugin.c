@@ -285,8 +285,7 @@ int slurm_spank_exit(spank_t sp, int ac, char **av)
 
 	close_fd(&step.socket);
 	close_fd(&step.errors);
-	if (step.request >= 0)
-		helper_finish(step.request);
+	helper_finish(step.request);
 	close_fd(&step.request);
 	options_free();
 	return 0;

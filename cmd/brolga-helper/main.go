@@ -117,7 +117,7 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 	saving, servers, ending := &save.Pending{}, &rootfs.Servers{}, &sync.Mutex{}
 	defer servers.Kill()
 	defer saving.Abort()
-	go endWithTasks(func() { saving.Abort(); programs.Stop(); servers.End(); await(ending) })
+	go endWithStep(withoutSlurm, func() { saving.Abort(); programs.Stop(); servers.End(); await(ending) })
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
 	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Ending: ending, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
@@ -175,6 +175,7 @@ func poststop() {
 	unix.CloseOnExec(socket)
 	leaveSlurmstepd()
 	tell := func(line string) { fmt.Fprintln(out, line) }
+	defer limitEnd(tell).Stop()
 	paths, err := io.ReadAll(os.Stdin)
 	for path := range strings.Lines(string(paths)) {
 		err = errors.Join(err, external.Stopped(strings.TrimSpace(path), external.NewRunner(), tell))
@@ -184,8 +185,19 @@ func poststop() {
 	}
 }
 
-// endLimit is as long as a job's end waits. What is left then is removed later.
-const endLimit = 30 * time.Second
+// endLimit is how long a job's end asks Slurm for its jobs. What is left then is removed
+// later. poststopLimit is how long the end of a step or a job waits for all programs
+// together. Each of them has a limit of its own, which the site sets.
+const endLimit, poststopLimit = 30 * time.Second, 10 * time.Minute
+
+// limitEnd ends this process at poststopLimit. What it has not done, the end of a later
+// job does: the notes are there.
+func limitEnd(tell func(line string)) *time.Timer {
+	return time.AfterFunc(poststopLimit, func() {
+		tell(fmt.Sprintf("programs at poststop have not ended within %v: the rest is left to the end of a later job", poststopLimit))
+		os.Exit(1)
+	})
+}
 
 // toSlurmd says a line that the plugin repeats in slurmd's log.
 func toSlurmd(line string) { fmt.Fprintln(os.Stderr, line) }
@@ -205,6 +217,7 @@ func end(args []string) error {
 	if err != nil {
 		return err
 	}
+	defer limitEnd(toSlurmd).Stop()
 	err = external.Abandoned(external.Notes(), external.NewRunner(), toSlurmd)
 	return errors.Join(err, removeContainers(cfg, conf, node, uint32(number)))
 }
@@ -223,14 +236,19 @@ func removeContainers(cfg config.Config, conf, node string, ended uint32) error 
 	return err
 }
 
-// endWithTasks ends the process when nobody holds the other end of the socket:
-// slurmstepd and all tasks are gone, or have what they need. Whatever was being
-// done, the kernel undoes, and programs that were started die with the threads
-// that started them, but not their children: stop is for those who have some.
-func endWithTasks(stop func()) {
+// endWithStep ends the process when nobody holds the other end of the tasks' socket:
+// slurmstepd and all tasks are gone, or have what they need. A user can keep a copy of
+// that end, so that slurmstepd also shuts the request's socket down when the step is over.
+// Whatever was being done, the kernel undoes, and programs that were started die with the
+// threads that started them, but not their children: stop is for those who have some.
+func endWithStep(withoutSlurm bool, stop func()) {
+	// No event is asked for: POLLHUP is always reported (poll(2)).
+	ends := []unix.PollFd{{Fd: socket}, {Fd: request}}
+	if withoutSlurm {
+		ends = ends[:1] // the request's other end is closed after it was written
+	}
 	for {
-		// No event is asked for: POLLHUP is always reported (poll(2)).
-		n, err := unix.Poll([]unix.PollFd{{Fd: socket}}, -1)
+		n, err := unix.Poll(ends, -1)
 		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
 			stop()
 			os.Exit(0)

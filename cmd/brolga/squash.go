@@ -100,6 +100,10 @@ func squashInput(digest, draft string) (in input, scratch []*os.File, err error)
 // squashTo writes the squashfs, of at most that many bytes.
 func squashTo(ctx context.Context, conf config.Config, in squash.Input, scratch []*os.File, draft string, most int64) (squash.Kept, error) {
 	if in.Manifest.IsSquashfs() {
+		// A layer of poor compression is smaller again in the result.
+		if err := limitImage(2 * most); err != nil {
+			return nil, err
+		}
 		one := in.OneOwner
 		var err error
 		if in, err = squash.Unpack(ctx, in, scratch[0], scratch[1], conf.Sqfs2tar, conf.Convert); err != nil {

@@ -35,6 +35,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/brolga-hpc/brolga/pkg/reception"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
@@ -61,7 +62,7 @@ type Barrier struct {
 	config    Config
 	tree      tree
 	id        identity
-	reception reception
+	strangers *reception.Reception
 	listeners []net.Listener
 
 	events chan event
@@ -118,13 +119,14 @@ type event struct {
 // closes it.
 func Join(c Config) *Barrier {
 	b := &Barrier{
-		config: c,
-		tree:   tree{len(c.Nodes), c.Fanout},
-		id:     newIdentity(c),
-		events: make(chan event),
-		quit:   make(chan struct{}),
-		done:   make(chan struct{}),
-		below:  map[int]*below{},
+		strangers: reception.New(maxStrangers, callMoment),
+		config:    c,
+		tree:      tree{len(c.Nodes), c.Fanout},
+		id:        newIdentity(c),
+		events:    make(chan event),
+		quit:      make(chan struct{}),
+		done:      make(chan struct{}),
+		below:     map[int]*below{},
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	var err error

@@ -180,52 +180,24 @@ func shake(conn net.Conn, f func() (*link, error)) (*link, error) {
 	return l, nil
 }
 
-// maxStrangers is the number of connections that may be in their beginning.
-const maxStrangers = 256
-
-// reception keeps those who are still proving who they are. When there are too
-// many, who came first goes: a node needs a moment only.
-type reception struct {
-	mu      sync.Mutex
-	waiting []net.Conn
-}
-
-func (r *reception) enter(conn net.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.waiting) == maxStrangers {
-		r.waiting[0].Close()
-		r.waiting = r.waiting[1:]
-	}
-	r.waiting = append(r.waiting, conn)
-}
-
-func (r *reception) leave(conn net.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, c := range r.waiting {
-		if c == conn {
-			r.waiting = append(r.waiting[:i], r.waiting[i+1:]...)
-			return
-		}
-	}
-}
+const (
+	// maxStrangers limits connections that may be in their beginning.
+	maxStrangers = 512
+	// callMoment is how long a stranger is safe from newer ones. A node's call takes
+	// milliseconds.
+	callMoment = 250 * time.Millisecond
+)
 
 // accept lets in who proves to be of this step.
 func (b *Barrier) accept(l net.Listener) {
 	for {
-		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		conn, err := b.strangers.Accept(l)
+		if err != nil { // the listener is closed
 			return
 		}
-		if err != nil { // no descriptors, perhaps: strangers time out
-			time.Sleep(lastPause)
-			continue
-		}
-		b.reception.enter(conn)
 		go func() {
 			link, err := shake(conn, func() (*link, error) { return b.id.answer(conn) })
-			b.reception.leave(conn)
+			b.strangers.Leave(conn)
 			if err != nil {
 				return
 			}

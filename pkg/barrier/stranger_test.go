@@ -103,6 +103,31 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestFloodDuringCall checks that newer strangers do not interrupt a node's call.
+func TestFloodDuringCall(t *testing.T) {
+	configs := step(t, 2, 2, time.Minute)
+	root := Join(configs[0])
+	defer root.Close()
+	address := portOf(t, configs[0], 0, 0)
+	caller := connect(t, address)
+	id := newIdentity(configs[1])
+	called := make(chan error)
+	tape := &recorder{Conn: caller, change: func(n int, _ []byte) {
+		if n == 0 { // as slow as it is for these to come
+			for range 300 {
+				connect(t, address)
+			}
+		}
+	}}
+	go func() {
+		_, err := shake(tape, func() (*link, error) { return id.call(tape, 0) })
+		called <- err
+	}()
+	if err := <-called; err != nil {
+		t.Errorf("call a node while 300 strangers come: %v", err)
+	}
+}
+
 // TestOtherKey checks that a node of another step is not taken for one of this.
 func TestOtherKey(t *testing.T) {
 	t.Parallel()

@@ -78,7 +78,8 @@ type Config struct {
 	// for the user's, taken from the password database, not the environment.
 	Cache string `toml:"cache"`
 	// RunDir is a directory on each node for locks and empty mount points; it
-	// is made when it is missing. It should not survive a reboot.
+	// is made when it is missing. It and all directories above it must be root's
+	// alone. It should not survive a reboot.
 	RunDir string `toml:"run_dir"`
 	// Client is the brolga command, which pulls as the user and converts as
 	// StoreOwner.

@@ -10,16 +10,20 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 )
 
-// limitConversion makes a cgroup for a conversion beside those of Slurm's jobs. It is
-// nil where Slurm limits no memory with cgroups. It waits for the first task, which
-// tells where they are.
-func (e *Engine) limitConversion(name string, memory int64) (image.Cgroup, error) {
+// limitConversions returns what makes a cgroup for a conversion, beside those of Slurm's
+// jobs. It waits for the first task, which tells where they are.
+func (e *Engine) limitConversions() (image.MakeCgroup, error) {
 	task, err := e.firstTask()
 	if err != nil || task == 0 {
 		return nil, err
 	}
+	return func(name string, memory int64) (image.Cgroup, error) { return e.limitConversion(task, name, memory) }, nil
+}
+
+// limitConversion makes the cgroup. It is nil where Slurm limits no memory with cgroups.
+func (e *Engine) limitConversion(task int, name string, memory int64) (image.Cgroup, error) {
 	g := conversionCgroup{from: e.Namespace}
-	err = mountns.Do(g.from, func() (err error) {
+	err := mountns.Do(g.from, func() (err error) {
 		g.group, err = container.NewNodeCgroup(task, name, memory)
 		return err
 	})

@@ -34,6 +34,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/trust"
 	"github.com/brolga-hpc/brolga/pkg/userns"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -181,6 +182,9 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 }
 
 func (e *Engine) buildHere(ctx context.Context) (*built, error) {
+	if err := e.makeRunDir(); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(e.labels().Check("/sys"), e.loadFilter()); err != nil {
 		return nil, err
 	}
@@ -339,9 +343,22 @@ func (e *Engine) image(ctx context.Context, user identity.User, told *[]wire.Rec
 		NoPull:     e.Job.Request.Pull == "never",
 		Platform:   e.Job.Request.Platform,
 		Join:       e.joinStep(e.firstTask),
-		Limit:      e.limitConversion,
+		Limits:     e.limitConversions,
 		Tell:       func(line string) { *told = append(*told, wire.Record{Key: "debug", Value: line}) },
 	}, e.Job.Request.Image)
+}
+
+// makeRunDir makes the directory of locks and mount points, where no other user may do
+// anything: below one of theirs root would open what they put there.
+func (e *Engine) makeRunDir() error {
+	if e.rootless() {
+		return nil // it is made with the container
+	}
+	if err := trust.MakeAll(e.Job.Config.RunDir, 0o755); err != nil {
+		return fault.WithHint(fmt.Errorf("run_dir %s: %w", e.Job.Config.RunDir, err),
+			"an administrator sets run_dir to a directory below those that are root's alone")
+	}
+	return nil
 }
 
 func (e *Engine) rootless() bool { return e.Local != nil && e.Local.Rootless }

@@ -67,10 +67,9 @@ type Source struct {
 	// Join, if set, makes a program that runs as the user a part of the user's step
 	// before it does anything: a pull may run what the user says in a file.
 	Join func(pid int) error
-	// Limit, if set, makes the cgroup with that name for the processes of a conversion,
-	// which count for no job, and limits their memory. It returns nil where the node has
-	// no such cgroups.
-	Limit func(name string, memory int64) (Cgroup, error)
+	// Limits, if set, returns what makes a cgroup for a conversion, or nil where the node
+	// has no such cgroups. It may wait for as long as the user likes.
+	Limits func() (MakeCgroup, error)
 	// Tell, if set, gets a line about what took time.
 	Tell func(line string)
 	// Own is a directory of the user's, where images are converted to that the
@@ -79,6 +78,11 @@ type Source struct {
 	// has pulled the image already. Empty: the site's stores are used.
 	Own string
 }
+
+// MakeCgroup makes the cgroup with a name for the processes of a conversion, which count
+// for no job, and limits their memory to so many bytes. It returns nil where the node has
+// no such cgroups.
+type MakeCgroup func(name string, memory int64) (Cgroup, error)
 
 // Cgroup limits processes.
 type Cgroup interface {

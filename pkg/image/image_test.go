@@ -101,6 +101,9 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Mkdir(filepath.Join(dir, "run"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	s := &site{dir: dir, confPath: filepath.Join(dir, "brolga.toml")}
 	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,6 +274,9 @@ func TestGetForAFleet(t *testing.T) {
 		wg.Go(func() {
 			src := s.source(4711)
 			src.Config.RunDir = filepath.Join(s.dir, fmt.Sprintf("run-%d", i))
+			if err := os.Mkdir(src.Config.RunDir, 0o755); err != nil {
+				t.Error(err)
+			}
 			img, err := Get(t.Context(), src, all)
 			if err != nil {
 				t.Error(err)

@@ -21,28 +21,29 @@ import (
 // also then.
 //
 // The user's slot comes first: of one who wants many images only convert.per_user wait
-// for the node. While a process of this node makes the same image there is no need for a
+// for the node. What the user can delay comes before the node's slot. While a process of this node makes the same image there is no need for a
 // slot of the node's, where others wait.
 func (g *getter) inTurn(ctx context.Context, digest string, must bool, c command.Cmd) error {
 	began := time.Now()
 	o := slot.Options{Done: func() bool { return !must && g.stores.Has(digest) }}
 	limits := g.Config.Convert
-	if err := os.MkdirAll(g.Config.RunDir, 0o755); err != nil {
-		return fmt.Errorf("wait for other conversions: %w", err)
-	}
 	take := func(name string, count int) (*slot.Slot, error) {
 		return slot.Take(ctx, filepath.Join(g.Config.RunDir, "convert"), name, count, o)
 	}
 	own, err := take(fmt.Sprintf("user-%d", g.User.UID), limits.PerUser)
+	var limit MakeCgroup
 	if err == nil {
 		defer own.Close()
+		limit, err = g.limits()
+	}
+	if err == nil {
 		o.Ready = func() bool { return !g.isConverting(digest) }
 		var node *slot.Slot
 		if node, err = take("node", limits.PerNode); err == nil {
 			defer node.Close()
 			g.tellWait(began)
 			c.Files = slices.Concat(c.Files, []*os.File{own.File, node.File}) // it has them until it ends
-			return g.limited(ctx, fmt.Sprintf("brolga-convert-%d", node.Number), c)
+			return g.limited(ctx, limit, fmt.Sprintf("brolga-convert-%d", node.Number), c)
 		}
 	}
 	g.tellWait(began)
@@ -71,14 +72,22 @@ func (g *getter) isConverting(digest string) bool {
 	return false
 }
 
+// limits returns what makes a cgroup for a conversion, or nil. A store in memory would
+// count, too, with images of any size: there only the processes have limits.
+func (g *getter) limits() (MakeCgroup, error) {
+	if st, err := g.stores.ForNew(); err != nil || g.Limits == nil || st.IsInMemory() {
+		return nil, nil //nolint:nilerr // the conversion itself tells that there is no store
+	}
+	return g.Limits()
+}
+
 // limited runs a conversion in a cgroup of its own, if the node has some, and removes
-// what is left of it if it was killed. A store in memory would count, too, with images
-// of any size: there only the processes have limits.
-func (g *getter) limited(ctx context.Context, name string, c command.Cmd) error {
+// what is left of it if it was killed.
+func (g *getter) limited(ctx context.Context, limit MakeCgroup, name string, c command.Cmd) error {
 	var group Cgroup
-	memory := 2 * int64(g.Config.Convert.Memory) // of two processes
-	if st, err := g.stores.ForNew(); err == nil && g.Limit != nil && !st.IsInMemory() {
-		if group, err = g.Limit(name, memory); err != nil {
+	if limit != nil {
+		var err error
+		if group, err = limit(name, 2*int64(g.Config.Convert.Memory)); err != nil { // of two processes
 			return fmt.Errorf("make a cgroup for the conversion: %w", err)
 		}
 	}

@@ -54,9 +54,6 @@ func TestInTurnWaits(t *testing.T) {
 	s := newSite(t)
 	r := s.push(t, "1")
 	dir := filepath.Join(s.dir, "run/convert")
-	if err := os.Mkdir(filepath.Dir(dir), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	first, err := slot.Take(t.Context(), dir, "user-4711", 1, slot.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -97,4 +94,31 @@ func TestInTurnWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	last.Close()
+}
+
+// TestTurnOfOneWhoIsStopped checks that the wait for a user's step keeps no other user
+// waiting: tasks can be stopped for as long as their user likes.
+func TestTurnOfOneWhoIsStopped(t *testing.T) {
+	s := newSite(t)
+	get := func(uid uint32, image string, limits func() (MakeCgroup, error)) error {
+		src := s.source(uid)
+		src.Config.Convert.PerNode, src.Limits = 1, limits
+		img, err := Get(t.Context(), src, s.push(t, image))
+		if err == nil {
+			img.Close()
+		}
+		return err
+	}
+	waits, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- get(4711, "1", func() (MakeCgroup, error) { close(waits); <-goOn; return nil, nil })
+	}()
+	<-waits
+	if err := get(4712, "2", nil); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

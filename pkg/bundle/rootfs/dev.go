@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -174,6 +175,8 @@ func (r *Rootfs) addHostDevices(dev string, patterns []string, ownIPC bool) erro
 		if err != nil {
 			return fmt.Errorf("find devices %s: %w", pattern, err)
 		}
+		// Nothing is made in a directory that is the host's: it shows already.
+		paths = slices.DeleteFunc(paths, isShared)
 		for _, path := range paths {
 			mounts = append(mounts, Mount{Source: path, Devices: true})
 		}
@@ -191,4 +194,11 @@ func (r *Rootfs) addHostDevices(dev string, patterns []string, ownIPC bool) erro
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isShared reports whether a path is one of the host's directories that containers get as
+// a whole, or is in one.
+func isShared(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/dev/"), "/")
+	return slices.Contains(shared, first)
 }

@@ -256,7 +256,7 @@ func copyModeAt(from, to *os.File) error {
 // there, which hides what the image has.
 func (r *Rootfs) hideAt(dir *os.File, name string, isDir bool) (hidden bool, err error) {
 	if !isDir {
-		err := makeAt(dir, name, false)
+		err := makeAt(int(dir.Fd()), name, false)
 		if errors.Is(err, fs.ErrExist) {
 			return expectDirectory(dir, name) == nil, nil
 		}

@@ -137,11 +137,10 @@ func (r *Rootfs) mountSquashfs(m Mount, at string) error {
 		"keep it where only root can write, or unpack it and mount the directory")
 }
 
+// makeMountPoint makes a mount point in a directory of this package. It must not exist:
+// a file system can give a name twice, first for a link and then for a file.
 func makeMountPoint(path string, isDir bool) error {
-	if isDir {
-		return os.Mkdir(path, 0o755)
-	}
-	return os.WriteFile(path, nil, 0o644)
+	return makeAt(unix.AT_FDCWD, path, isDir)
 }
 
 // setAttributes gives a mount, and those below it, their flags.
@@ -301,7 +300,7 @@ func makePath(dir *os.File, names []string, isDir bool) (*os.File, error) {
 	at := dir
 	for i, name := range names {
 		last := i == len(names)-1
-		err := makeAt(at, name, isDir || !last)
+		err := makeAt(int(at.Fd()), name, isDir || !last)
 		var next int
 		if err == nil {
 			next, err = unix.Openat(int(at.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -321,11 +320,11 @@ func makePath(dir *os.File, names []string, isDir bool) (*os.File, error) {
 	return at, nil
 }
 
-func makeAt(dir *os.File, name string, isDir bool) error {
+func makeAt(dir int, name string, isDir bool) error {
 	if isDir {
-		return unix.Mkdirat(int(dir.Fd()), name, 0o755)
+		return unix.Mkdirat(dir, name, 0o755)
 	}
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_WRONLY, 0o644)
+	fd, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}

@@ -798,3 +798,46 @@ func TestMakeReadOnly(t *testing.T) {
 		return err
 	})
 }
+
+// TestMakeMountPoint checks that a mount point is made anew or not at all: a file system
+// that gives a name twice would else have root write through the link that came first.
+func TestMakeMountPoint(t *testing.T) {
+	dir := t.TempDir()
+	theirs, link := filepath.Join(dir, "theirs"), filepath.Join(dir, "link")
+	err := errors.Join(os.WriteFile(theirs, []byte("kept"), 0o600), os.Symlink(theirs, link),
+		os.Symlink(filepath.Join(dir, "new"), filepath.Join(dir, "dangling")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"theirs", "link", "dangling"} {
+		for _, isDir := range []bool{false, true} {
+			if err := makeMountPoint(filepath.Join(dir, name), isDir); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("make %s: %v; want it refused", name, err)
+			}
+		}
+	}
+	if text, err := os.ReadFile(theirs); err != nil || string(text) != "kept" {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "new")); err == nil {
+		t.Error("a file was made at the end of a link")
+	}
+}
+
+// TestDevicesInSharedDirectories checks that a pattern makes nothing in the directories
+// of /dev that are the host's.
+func TestDevicesInSharedDirectories(t *testing.T) {
+	theirs, err := os.CreateTemp("/dev/shm", "brolga-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(theirs.Name())
+	_, err = theirs.WriteString("kept")
+	if err := errors.Join(err, theirs.Close()); err != nil {
+		t.Fatal(err)
+	}
+	inRootfs(t, makeImage(t, imageTree), func(r *Rootfs) error { return r.MountDev([]string{"/dev/shm/brolga-test-*"}, false) })
+	if text, err := os.ReadFile(theirs.Name()); err != nil || string(text) != "kept" {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+}

@@ -117,7 +117,7 @@ func (n note) write(dir string, owner int) (path string, err error) {
 	n.State.Status = specs.StateStopped
 	text, err := json.Marshal(n)
 	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
+		err = trust.MakeAll(dir, 0o700)
 	}
 	if err != nil {
 		return "", err

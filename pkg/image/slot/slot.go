@@ -102,7 +102,7 @@ func open(dir string) (*os.File, error) {
 func try(dir *os.File, name string, count int) (*Slot, error) {
 	for number := 1; number <= count; number++ {
 		file := fmt.Sprintf("%s.%d.lock", name, number)
-		fd, err := unix.Openat(int(dir.Fd()), file, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Openat(int(dir.Fd()), file, unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("take the slot %s: %w", file, err)
 		}

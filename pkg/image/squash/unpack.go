@@ -73,7 +73,7 @@ func unpackTo(ctx context.Context, from, to *os.File, sqfs2tar string, limits co
 	})
 	err = errors.Join(limited.err, zw.Close(), err)
 	if limited.err != nil {
-		return Input{}, limited.err // the program's end is no news
+		return Input{}, explainStore(limited.err, filepath.Dir(to.Name())) // the program's end is no news
 	}
 	if err != nil {
 		return Input{}, fmt.Errorf("unpack the squashfs: %w", err)

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/brolga-hpc/brolga/pkg/process"
+	"github.com/brolga-hpc/brolga/pkg/reception"
 )
 
 // Settings say what a server is like.
@@ -52,18 +53,9 @@ const (
 	// maxStrangers limits connections that have not logged in.
 	maxStrangers = 512
 	// loginMoment is how long a stranger is safe from newer ones. A login takes a tenth of
-	// that on a busy node. So a flood of strangers delays a login, and does not
-	// interrupt it: while there is no room, the kernel queues new connections.
+	// that on a busy node.
 	loginMoment = time.Second
-	// roomPause is the time between two looks for room.
-	roomPause = 5 * time.Millisecond
 )
-
-// stranger is a connection that has not logged in.
-type stranger struct {
-	conn net.Conn
-	came time.Time
-}
 
 // Server is a server.
 type Server struct {
@@ -71,8 +63,9 @@ type Server struct {
 	config   *ssh.ServerConfig
 	children *children
 
+	strangers *reception.Reception
+
 	mu          sync.Mutex
-	strangers   []stranger // the oldest first
 	connections int
 	sessions    int
 }
@@ -102,26 +95,16 @@ func New(s Settings) (*Server, error) {
 		},
 	}
 	config.AddHostKey(host)
-	return &Server{settings: s, config: config, children: children}, nil
+	return &Server{settings: s, config: config, children: children, strangers: reception.New(maxStrangers, loginMoment)}, nil
 }
 
 // Serve serves connections until the listener is closed.
 func (s *Server) Serve(l net.Listener) error {
 	for {
-		for !s.hasRoom(maxStrangers) {
-			time.Sleep(roomPause)
-		}
-		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
+		conn, err := s.strangers.Accept(l)
 		if err != nil {
-			// Of this connection only, or for lack of descriptors: a stranger may have one.
-			s.hasRoom(1)
-			time.Sleep(roomPause)
-			continue
+			return nil //nolint:nilerr // the listener is closed
 		}
-		s.meet(conn)
 		go s.serve(conn)
 	}
 }
@@ -129,50 +112,17 @@ func (s *Server) Serve(l net.Listener) error {
 // Stop kills all that sessions have started.
 func (s *Server) Stop() { _ = process.KillDescendants(os.Getpid()) } // Slurm or the helper tries again
 
-// hasRoom reports whether there are fewer strangers than most. If there are not, it
-// closes the oldest one, unless that has just come.
-func (s *Server) hasRoom(most int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.strangers) < most {
-		return true
-	}
-	if time.Since(s.strangers[0].came) < loginMoment {
-		return false
-	}
-	s.strangers[0].conn.Close()
-	s.strangers = s.strangers[1:]
-	return true
-}
-
-// meet notes a connection that has not logged in.
-func (s *Server) meet(conn net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.strangers = append(s.strangers, stranger{conn, time.Now()})
-}
-
 // known takes a connection from those that have not logged in. It tells whether
 // there is room for it among those that have.
 func (s *Server) known(conn net.Conn) bool {
+	s.strangers.Leave(conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget(conn)
 	if s.connections == s.settings.Connections {
 		return false
 	}
 	s.connections++
 	return true
-}
-
-// forget needs the lock.
-func (s *Server) forget(conn net.Conn) {
-	for i, c := range s.strangers {
-		if c.conn == conn {
-			s.strangers = append(s.strangers[:i:i], s.strangers[i+1:]...)
-			return
-		}
-	}
 }
 
 func (s *Server) serve(conn net.Conn) {
@@ -181,9 +131,7 @@ func (s *Server) serve(conn net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(s.settings.LoginTime))
 	c, channels, requests, err := ssh.NewServerConn(conn, s.config)
 	if err != nil {
-		s.mu.Lock()
-		s.forget(conn)
-		s.mu.Unlock()
+		s.strangers.Leave(conn)
 		return
 	}
 	if !s.known(conn) {

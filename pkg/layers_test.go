@@ -23,7 +23,7 @@ const module = "github.com/brolga-hpc/brolga"
 // only packages of earlier layers, or its own subpackages. A new package fails
 // this test until someone decides where it belongs.
 var layers = [][]string{
-	{"fault", "budget", "process", "reception"},
+	{"fault", "budget", "process", "reception", "flock"},
 	{"wire", "trust", "regular", "command", "identity", "mountns", "userns", "library", "image/lease", "image/expire", "image/slot", "ssh/realm", "ssh/dial", "ssh/server"},
 	{"policy", "hook/memory", "audit"},
 	{"config"},

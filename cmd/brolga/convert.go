@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -67,7 +68,7 @@ func runConvert(ctx context.Context, v verb, args []string) error {
 	if uint32(os.Geteuid()) != owner.UID {
 		return fault.WithHint(fmt.Errorf("convert %s: not the store owner, %s", r, conf.StoreOwner), "this is called where an image is used; there is no need to call it")
 	}
-	if err := confine(conf.Convert); err != nil {
+	if err := errors.Join(command.CloseOnExec(), confine(conf.Convert)); err != nil {
 		return fmt.Errorf("convert %s: %w", r, err)
 	}
 	wanted, err := layout.PlatformOr(*platform, layout.Host())

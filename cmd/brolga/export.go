@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
@@ -34,6 +35,9 @@ func runExport(ctx context.Context, v verb, args []string) error {
 	configPath := configFlag(fs)
 	force := fs.Bool("force", false, "replace what is there")
 	if err := v.parse(fs, args, 2, 2); err != nil {
+		return err
+	}
+	if err := command.Hide(); err != nil { // it will have passwords
 		return err
 	}
 	conf, err := loadConfig(*configPath)

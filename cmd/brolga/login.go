@@ -66,6 +66,9 @@ func runLogout(ctx context.Context, v verb, args []string) error {
 	if err := v.parse(fs, args, 1, 1); err != nil {
 		return err
 	}
+	if err := command.Hide(); err != nil { // it reads files of passwords
+		return err
+	}
 	registry, err := parseRegistry(fs.Arg(0))
 	if err != nil {
 		return err

@@ -73,10 +73,11 @@ func lower(resource int, most uint64) error {
 // withoutLimit calls start, which starts a program: that inherits the limits that this
 // process has then.
 func withoutLimit(start func() error) error {
-	if err := lift(1, func(l *limit) *unix.Rlimit { return &l.before }); err != nil {
-		return err
+	err := lift(1, func(l *limit) *unix.Rlimit { return &l.before })
+	if err == nil {
+		err = start()
 	}
-	return errors.Join(start(), lift(-1, func(l *limit) *unix.Rlimit { return &l.own }))
+	return errors.Join(err, lift(-1, func(l *limit) *unix.Rlimit { return &l.own }))
 }
 
 // lift sets the limits when the first program is going to be started, and when the last one

@@ -531,7 +531,7 @@ const maxRead = 1 << 20
 // root file system yet.
 func (r *Rootfs) ReadFile(path string) (content []byte) {
 	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
 		Resolve: r.inImage(),
 	}
 	// Whatever the reason, such an image has no file that could be used.

@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/flock"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/process"
 	"github.com/brolga-hpc/brolga/pkg/trust"
@@ -157,11 +158,23 @@ func Stopped(path string, runner *Runner, tell func(line string)) error {
 
 // Abandoned runs the programs of the notes in a directory whose owners are gone.
 func Abandoned(dir string, runner *Runner, tell func(line string)) error {
+	removeUnfinished(dir)
 	notes, err := filepath.Glob(filepath.Join(dir, "step-*"))
 	for _, note := range notes {
 		err = errors.Join(err, runNote(note, runner, tell, isGone))
 	}
 	return err
+}
+
+// removeUnfinished removes notes of helpers that were killed while they wrote them. A note
+// is written within milliseconds.
+func removeUnfinished(dir string) {
+	notes, _ := filepath.Glob(filepath.Join(dir, ".new-step-*")) // the pattern is right
+	for _, note := range notes {
+		if st, err := os.Lstat(note); err == nil && time.Since(st.ModTime()) > time.Hour {
+			_ = os.Remove(note) // the next job's end tries again
+		}
+	}
 }
 
 func isGone(owner process.ID) bool {
@@ -172,7 +185,7 @@ func isGone(owner process.ID) bool {
 // runNote runs the programs of one note, if its owner is one to run for. Two helpers
 // that find the same one do not both run it.
 func runNote(path string, runner *Runner, tell func(line string), runFor func(owner process.ID) bool) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // another one has done it
 	}
@@ -180,8 +193,8 @@ func runNote(path string, runner *Runner, tell func(line string), runFor func(ow
 		return fmt.Errorf("read what runs at poststop: %w", err)
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil //nolint:nilerr // another one is doing it
+	if locked, err := flock.Try(f); !locked {
+		return err // nil: another one is doing it
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
+	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
 // TestPullConfines checks that all credentials are found before a pull is confined, those
@@ -53,5 +54,10 @@ func TestPullConfines(t *testing.T) {
 	o.Confine, o.IfMissing = func() error { return refuse }, true
 	if _, err := Pull(t.Context(), o); err != nil {
 		t.Errorf("a pull of what is there is confined: %v", err)
+	}
+	o.Policy.Verify = func(layout.Evidence, string) error { return errors.New("no signature") }
+	s.reset(nil)
+	if _, err := Pull(t.Context(), o); !errors.Is(err, refuse) || s.count("") != 0 {
+		t.Errorf("Pull = %v after %d requests for signatures; want that of Confine and none", err, s.count(""))
 	}
 }

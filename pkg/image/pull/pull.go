@@ -123,11 +123,13 @@ func pull(ctx context.Context, o Options) (Result, error) {
 	return p.fetch(ctx)
 }
 
-// confine finds the credentials for all places, as long as that is possible.
+// confine finds the credentials for all places, as long as that is possible, and confines
+// this process, unless it is.
 func (p *puller) confine(ctx context.Context) error {
-	if p.o.Confine == nil {
+	if p.o.Confine == nil || p.confined {
 		return nil
 	}
+	p.confined = true
 	for _, pl := range p.places {
 		pl.login(ctx, p.o)
 	}
@@ -145,6 +147,7 @@ type puller struct {
 	platform layout.Platform
 	places   []*place // that are left to try
 	fetched  bool     // a registry was asked what the name means
+	confined bool
 	top      layout.Descriptor
 	image    layout.Manifest // what top leads to on this platform
 	// progress is o.Progress while layers are fetched; the rest is too small.

@@ -43,7 +43,9 @@ func (p *puller) accept(ctx context.Context) error {
 	}
 	err := p.verify()
 	if err != nil && (policy.Warn == nil || !p.o.IfMissing || !p.asked()) {
-		err = p.signatures(ctx)
+		if err = p.confine(ctx); err == nil {
+			err = p.signatures(ctx)
+		}
 		if err == nil {
 			err = p.verify()
 		}

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/flock"
 )
 
 // ErrDone means that [Options.Done] reported true.
@@ -107,23 +109,14 @@ func try(dir *os.File, name string, count int) (*Slot, error) {
 			return nil, fmt.Errorf("take the slot %s: %w", file, err)
 		}
 		f := os.NewFile(uintptr(fd), file)
-		err = flock(fd)
-		if err == nil {
+		locked, err := flock.Try(f)
+		if locked {
 			return &Slot{number, f}, nil
 		}
 		f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
+		if err != nil {
 			return nil, fmt.Errorf("take the slot %s: %w", file, err)
 		}
 	}
 	return nil, nil
-}
-
-// flock locks a file unless it is locked. Go's signals interrupt it at times.
-func flock(fd int) error {
-	for {
-		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

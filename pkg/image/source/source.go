@@ -32,7 +32,7 @@ import (
 
 // File opens a regular file for reading.
 func File(path string) (*os.File, error) {
-	f, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return nil, err
 	}

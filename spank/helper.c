@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef BROLGA_HELPER
@@ -42,9 +44,9 @@ struct start {
 
 /*
  * How long the end of a step waits, in milliseconds: for its helper, which may have to
- * end a save first, and for a helper that was killed.
+ * end a save first, for a helper that was killed, and for what that had started.
  */
-enum { HELPER_END = 10000, KILLED_END = 2000 };
+enum { HELPER_END = 15000, KILLED_END = 2000, OTHERS_END = 2000 };
 
 /* The pidfd of the step's helper, from helper_start to helper_finish. */
 static int helper = -1;
@@ -115,8 +117,8 @@ static int refuse(char *reply, size_t size, const char *what)
 }
 
 /*
- * Returns a memory file of fixed size for what the Go runtime says of a crash, of which
- * the beginning is enough, or -1 where there can be none.
+ * Returns a memory file of fixed size for what the Go runtime says of a crash, or -1 where
+ * there can be none. The beginning of the words is enough.
  */
 int helper_messages(void)
 {
@@ -209,15 +211,79 @@ void helper_repeat(int from)
 	fclose(lines);
 }
 
-/* Reports whether the helper ends within so many milliseconds. */
-static bool helper_ends(int limit)
+/* Reports whether a process ends within so many milliseconds, by its pidfd. */
+static bool ends(int process, int limit)
 {
-	struct pollfd end = { .fd = helper, .events = POLLIN };
+	struct pollfd end = { .fd = process, .events = POLLIN };
 	int rc;
 
 	while ((rc = poll(&end, 1, limit)) < 0 && errno == EINTR)
 		;
 	return rc != 0;
+}
+
+/* Finds the list of threads in this one's freezer cgroup, if Slurm made that. */
+static bool find_members(char *path, size_t size)
+{
+	static char line[PATH_MAX];
+	FILE *cgroups = fopen("/proc/self/cgroup", "re");
+	const char *name = NULL;
+
+	/* Lines of cgroup v1 are NUMBER:CONTROLLERS:PATH (cgroups(7)). */
+	while (cgroups && !name && fgets(line, sizeof(line), cgroups)) {
+		line[strcspn(line, "\n")] = '\0';
+		name = strstr(line, ":freezer:/");
+	}
+	if (cgroups)
+		fclose(cgroups);
+	if (!name || !strstr(name, "/job_"))
+		return false;
+	snprintf(path, size, "/sys/fs/cgroup/freezer%s/tasks", name + strlen(":freezer:"));
+	return true;
+}
+
+/*
+ * Reports whether all threads in the list are this process's. Unlike the list of
+ * processes it has those that are ending.
+ */
+static bool is_alone(const char *path)
+{
+	FILE *members = fopen(path, "re");
+	static char own[64];
+	bool alone = true;
+	int id;
+
+	while (members && alone && fscanf(members, "%d", &id) == 1) {
+		snprintf(own, sizeof(own), "/proc/self/task/%d", id);
+		alone = access(own, F_OK) == 0;
+	}
+	if (members)
+		fclose(members);
+	return alone;
+}
+
+/*
+ * Waits until the job's freezer cgroup has no other process: what a killed helper had
+ * started dies a moment after it. Other steps of the job may have theirs there.
+ */
+static void wait_for_others(void)
+{
+	static const struct timespec pause = { .tv_nsec = 2000000 };
+	static char path[PATH_MAX + 64];
+
+	if (!find_members(path, sizeof(path)))
+		return;
+	for (int waited = 0; waited < OTHERS_END && !is_alone(path); waited += 2)
+		nanosleep(&pause, NULL);
+}
+
+/* Reports whether the helper has written the empty line that comes last, if it can. */
+static bool has_said_end(int request)
+{
+	static char notes[2 * PATH_MAX];
+	ssize_t n = recv(request, notes, sizeof(notes), MSG_PEEK | MSG_DONTWAIT);
+
+	return n > 0 && notes[n - 1] == '\n' && (n == 1 || notes[n - 2] == '\n');
 }
 
 /*
@@ -233,14 +299,22 @@ static bool helper_ends(int limit)
  */
 static void end_helper(int request)
 {
+	bool killed;
+
+	if (helper < 0)
+		return;
+	killed = ends(helper, 0) && !has_said_end(request);
 	shutdown(request, SHUT_RDWR);
-	if (helper >= 0 && !helper_ends(HELPER_END)) {
+	if (!ends(helper, HELPER_END)) {
 		slurm_error("brolga: kill the helper: it does not end");
 		syscall(SYS_pidfd_send_signal, helper, SIGKILL, NULL, 0);
-		if (!helper_ends(KILLED_END))
+		killed = true;
+		if (!ends(helper, KILLED_END))
 			slurm_error("brolga: the helper was killed and still runs");
 	}
 	close_fd(&helper);
+	if (killed)
+		wait_for_others();
 }
 
 /*
@@ -252,11 +326,11 @@ void helper_finish(int request)
 	autoclose int null = -1;
 	struct start start = { .arguments = { BROLGA_HELPER, "poststop" } };
 	int report[2];
-	char any;
+	char some[2]; /* more than the line that says the end */
 	int rc;
 
 	end_helper(request);
-	if (recv(request, &any, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+	if (recv(request, some, sizeof(some), MSG_PEEK | MSG_DONTWAIT) <= 1)
 		return;
 	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, report) < 0) {
@@ -265,9 +339,12 @@ void helper_finish(int request)
 	}
 	memcpy(start.fds, (int[]){ request, null, null, report[1] }, sizeof(start.fds));
 	rc = start_helper(&start);
-	close_fd(&start.process);
 	close(report[1]);
 	if (rc < 0)
 		slurm_error("brolga: run what hooks do at poststop: " BROLGA_HELPER ": %m");
 	helper_repeat(report[0]);
+	/* It is in the job's cgroup for a moment after it has closed its end. */
+	if (start.process >= 0)
+		ends(start.process, KILLED_END);
+	close_fd(&start.process);
 }

@@ -114,13 +114,21 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 		}
 	}()
 	programs := external.NewRunner()
-	saving, servers, ending := &save.Pending{}, &rootfs.Servers{}, &sync.Mutex{}
-	defer servers.Kill()
-	defer saving.Abort()
-	go endWithStep(withoutSlurm, func() { saving.Abort(); programs.Stop(); servers.End(); await(ending) })
+	saving, servers, staying := &save.Pending{}, &rootfs.Servers{}, &engine.Staying{}
+	end := sync.OnceFunc(func() {
+		saving.Abort()
+		programs.Stop()
+		servers.End()
+		endChildren(staying)
+		if !withoutSlurm {
+			sayEnd()
+		}
+	})
+	defer end()
+	go endWithStep(withoutSlurm, end)
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Ending: ending, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
+	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Staying: staying, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
 	if err == nil {
 		e.Namespace, err = os.Open("/proc/self/ns/mnt")
 	}
@@ -168,6 +176,11 @@ func tellStepd(path string) error {
 	return nil
 }
 
+// sayEnd tells slurmstepd, by an empty line, that this process was not killed: nothing that
+// it has started is left. slurmstepd needs that only if it looks later, and then it can be
+// written.
+func sayEnd() { _, _ = unix.Write(request, []byte("\n")) }
+
 // poststop kills processes and runs programs when the step has ended. What fails is
 // told, and changes nothing any more.
 func poststop() {
@@ -178,7 +191,9 @@ func poststop() {
 	defer limitEnd(tell).Stop()
 	paths, err := io.ReadAll(os.Stdin)
 	for path := range strings.Lines(string(paths)) {
-		err = errors.Join(err, external.Stopped(strings.TrimSpace(path), external.NewRunner(), tell))
+		if path = strings.TrimSpace(path); path != "" {
+			err = errors.Join(err, external.Stopped(path, external.NewRunner(), tell))
+		}
 	}
 	if err != nil {
 		tell(fault.Line(err))
@@ -239,8 +254,7 @@ func removeContainers(cfg config.Config, conf, node string, ended uint32) error 
 // endWithStep ends the process when nobody holds the other end of the tasks' socket:
 // slurmstepd and all tasks are gone, or have what they need. A user can keep a copy of
 // that end, so that slurmstepd also shuts the request's socket down when the step is over.
-// Whatever was being done, the kernel undoes, and programs that were started die with the
-// threads that started them, but not their children: stop is for those who have some.
+// Whatever was being done, the kernel undoes; stop ends programs that were started.
 func endWithStep(withoutSlurm bool, stop func()) {
 	// No event is asked for: POLLHUP is always reported (poll(2)).
 	ends := []unix.PollFd{{Fd: socket}, {Fd: request}}
@@ -256,16 +270,15 @@ func endWithStep(withoutSlurm bool, stop func()) {
 	}
 }
 
-// await waits until the container's init is gone, if it is being ended, or for a second.
-// An init that outlives this process could keep the job's cgroup, which slurmstepd tries
-// to remove only once.
-func await(ending *sync.Mutex) {
-	for range 1000 {
-		if ending.TryLock() {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
+// childrenLimit is how long the end waits for what this process has started.
+// slurmstepd waits longer (HELPER_END in spank/helper.c).
+const childrenLimit = 4 * time.Second
+
+// endChildren ends the container's init, and programs that are still running. They are in
+// the job's cgroup as this process is. slurmstepd removes that next, and only once: it
+// would stay for a process that outlives this one.
+func endChildren(staying *engine.Staying) {
+	_ = command.End(staying.PIDs(), childrenLimit) // the kernel kills them later
 }
 
 // leaveSlurmstepd undoes what a child inherits from slurmstepd and should not

@@ -15,9 +15,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 )
 
-// runGC removes from the user's cache, or for root and the store owner from the
-// stores, or for root from the node's named containers, what processes that were killed have left, and images that were not
-// used for the longest time, as the limits say.
+// runGC removes what killed processes have left, and the images that were not used for the
+// longest time, as the limits say. It does that in the user's cache, for root and the store
+// owner in the stores, and for root in the node's named containers.
 func runGC(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
 	configPath := configFlag(fs)

@@ -118,8 +118,7 @@ func squashTo(ctx context.Context, conf config.Config, in squash.Input, scratch 
 }
 
 // inSandbox has brolga squash write the draft, of at most that many bytes, and returns
-// what it says. When it
-// returns, no process is left that could change the draft.
+// what it says. No process is left then that could change the draft.
 func inSandbox(ctx context.Context, conf config.Config, of order, in input, draft string, most int64) (squashed, error) {
 	scratch, err := squashFiles(in, draft)
 	defer closeFiles(scratch)

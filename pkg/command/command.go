@@ -175,6 +175,9 @@ func run(ctx context.Context, c Cmd) error {
 	cmd.WaitDelay = 5 * time.Second
 
 	err := withoutLimit(cmd.Start)
+	if err == nil && c.TidiesUp {
+		defer noteTidy(cmd.Process.Pid)()
+	}
 	if err == nil && c.Join != nil {
 		if err := join(cmd.Process.Pid, c.Join); err != nil {
 			_ = cmd.Cancel()

@@ -17,7 +17,7 @@ import (
 // cannot make it do anything before: it has a tracer already (ptrace(2)).
 func join(pid int, f func(pid int) error) error {
 	for {
-		// It is not waited for: if it has been killed, who started it learns how.
+		// Its status is left to its parent, which learns how it ended.
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
 		if err == nil {
 			break

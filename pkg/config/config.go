@@ -166,7 +166,7 @@ type Convert struct {
 	Files int64 `toml:"files"`
 }
 
-// Sandbox is the part of [Config] about what brolga convert, save and pull, tar2sqfs,
+// Sandbox is the part of [Config] about what brolga squash, save and pull, tar2sqfs,
 // sqfs2tar and squashfuse can reach.
 type Sandbox struct {
 	// Mode is one of the Sandbox constants.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -60,9 +61,9 @@ func (e *Engine) answer(tasks *task.Listener, first *task.Hello, b *built, err e
 	}
 }
 
-// next waits for a task, or for the end of one. A launcher that stays has the socket,
-// and its user, who can make it say anything, must not make work without end: there are
-// no more tasks than Slurm has said. Known is how many have come.
+// next waits for a task, or for the end of one. A launcher that stays has the socket, and
+// its user can make it say anything. So no more tasks are let in than Slurm has said:
+// that would be work without end. Known is how many have come.
 func (e *Engine) next(tasks *task.Listener, known *uint32) (*task.Hello, error) {
 	for {
 		hello, err := tasks.Next()
@@ -111,14 +112,36 @@ func (e *Engine) plan(first *task.Hello, b *built) ([]wire.Record, error) {
 // leaveProcesses notes for slurmstepd the processes that work for the container. They end
 // with it, unless their user stops them.
 func (e *Engine) leaveProcesses() error {
-	if e.Local != nil {
-		return nil
+	if e.Local == nil {
+		path, err := external.LeaveProcesses(external.Notes(), e.Job.Request.Step, e.adopted, e.Stepd)
+		if err == nil && path != "" {
+			err = e.Tell(path)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	path, err := external.LeaveProcesses(external.Notes(), e.Job.Request.Step, e.adopted, e.Stepd)
-	if path == "" || err != nil {
-		return err
-	}
-	return e.Tell(path)
+	e.Staying.add(e.adopted)
+	return nil
+}
+
+// Staying are processes that somebody else ends. The zero value has none.
+type Staying struct {
+	mu   sync.Mutex
+	pids []int
+}
+
+func (s *Staying) add(pids []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pids = append(s.pids, pids...)
+}
+
+// PIDs returns the numbers of the processes.
+func (s *Staying) PIDs() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.pids)
 }
 
 // adopt makes a process one of the step that a task is in, to be counted, limited and

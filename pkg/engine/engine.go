@@ -55,6 +55,8 @@ type Engine struct {
 	Saving *save.Pending
 	// Servers are the processes that serve squashfs files.
 	Servers *rootfs.Servers
+	// Staying gets the processes that work for the container after this one has ended.
+	Staying *Staying
 	// Local is set for a container without Slurm.
 	Local *local.Container
 
@@ -72,9 +74,6 @@ type Engine struct {
 	told    []wire.Record // what the tasks tell the user
 	// filter is what the site's seccomp profile says; nil where there is none.
 	filter *seccomp.Filter
-	// Ending is held while the container's init is ended, after tasks could join;
-	// nil where nobody waits for that.
-	Ending *sync.Mutex
 	// release gives the container's name free; nil where it has none.
 	release func()
 
@@ -163,10 +162,6 @@ func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
 			if e.Job.Request.Unshares("pid") {
 				ready <- result{built: b}
 				select {} // its first process ends with this thread
-			}
-			if e.Ending != nil {
-				e.Ending.Lock()
-				defer e.Ending.Unlock()
 			}
 			ready <- result{built: b}
 			return b.container.End()

@@ -26,11 +26,12 @@
 // killed, and whenever, the store has whole images only.
 //
 // On a node a few conversions run at the same time, and fewer for each user; the
-// others wait for a slot (package slot), which a conversion has until its last process
-// ends. The conversions of a user wait for each other first. So a user who wants many
-// images keeps others waiting no more than a user who wants one. Their memory is limited for each
-// process and, where Slurm limits memory with cgroups, for both together in a cgroup
-// that belongs to no job: the image is for everybody, and a small job gets it, too.
+// others wait for a slot (package slot), which a conversion has until it ends. The
+// conversions of a user wait for each other first. So a user who wants many images keeps
+// others waiting no more than a user who wants one. Their memory is limited for each
+// process. Where Slurm limits memory with cgroups, it is also limited for both together,
+// in a cgroup that belongs to no job: the image is for everybody, and a small job gets it,
+// too.
 //
 // The package does not link the registry client.
 package image

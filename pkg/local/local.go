@@ -77,8 +77,8 @@ func Write(m Message) (fd int, err error) {
 	return fd, nil
 }
 
-// Read reads a message that belongs to the image that is open as fd. Who has sent
-// it runs as the same user, so it is believed.
+// Read reads a message that belongs to the image that is open as fd. The sender runs as
+// the same user, so it is believed.
 func Read(r io.Reader, fd uintptr) (Container, error) {
 	var m Message
 	text, err := budget.Read(r, maxMessage)

@@ -73,6 +73,7 @@ class Killer(threading.Thread):
         """Slurm does not notice by itself: without this its job lasts until its time is over."""
         job = re.search(r"\[(\d+)\.", title)
         if job:
+            self.traces.unattended.add(job[1])
             threading.Timer(2, lambda: subprocess.run(["scancel", "--quiet", job[1]], check=False, timeout=30)).start()
 
     def kill_slurmd(self):

@@ -49,6 +49,8 @@ class Traces:
     def __init__(self, cluster, users):
         self.cluster = cluster
         self.users = users
+        # Jobs with a killed slurmstepd, which nobody else removes the cgroups for.
+        self.unattended = set()
 
     def kind(self, pid):
         """Returns what a process is, as the plan calls it, or "" if it is none of ours."""
@@ -151,7 +153,8 @@ class Traces:
                         yield f"cgroup {path}"
             for user in self.users:
                 for path in glob.glob(controller + f"slurm_n*/uid_{user.uid}/job_*"):
-                    yield f"cgroup {path}"
+                    if os.path.basename(path).removeprefix("job_") not in self.unattended:
+                        yield f"cgroup {path}"
 
     def daemons(self):
         """Returns memory in kB, descriptors and threads of Slurm's daemons."""

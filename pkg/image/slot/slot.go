@@ -8,8 +8,8 @@
 //
 //	DIR/NAME.NUMBER.lock
 //
-// A process that waits tries all slots of a name again and again. All that wait have
-// the same chance, however long they wait and however many slots they want later.
+// A process that waits tries all slots of a name again and again. All waiting processes
+// have the same chance, however long they have waited.
 package slot
 
 import (

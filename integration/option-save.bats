@@ -165,6 +165,20 @@ listed() { unsquashfs -lln "$user_home/saved/$1" | awk '{print $1, $2, $NF}'; }
 	nodes_idle
 }
 
+@test "save: after SIGKILL of helper and writer nothing is left" {
+	prepare
+	slow_writer
+	as_user srun "${in_image[@]}" --container-save=saved/x.sqsh true >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+	step=$!
+	retry 20 writes || fail "nothing is written"
+	pkill -KILL -f "^$BROLGA_CLUSTER_DIR/prefix/(libexec/brolga/brolga-helper step|bin/brolga save)"
+	wait "$step" || true
+	retry 5 no_writer || fail "still runs"
+	nothing_saved || fail "$(saved)"
+	expect_no_leftovers
+	nodes_idle
+}
+
 slow_writer() {
 	cat >"$BATS_FILE_TMPDIR/tar2sqfs" <<-'SCRIPT'
 		#!/bin/bash
@@ -179,7 +193,7 @@ slow_writer() {
 	site_config "tar2sqfs = \"$user_home/tar2sqfs\""
 }
 
-writes() { [[ -n $(find "$user_home/saved" -name '.brolga-save-*') ]]; }
+writes() { pgrep -u "$BROLGA_TEST_USER" -f '^sleep 60.4711' >/dev/null; }
 nothing_saved() { [[ -z $(saved) ]]; }
 no_writer() { ! pgrep -u "$BROLGA_TEST_USER" -f '^sleep 60.4711'; }
 

@@ -23,7 +23,7 @@ import (
 //	brolga save [--config FILE] [--umask OCTAL] [--root UID:GID] TEMPORARY NAME
 //
 // Descriptor 3 is the directory that gets the file, 4 the root directory. The file
-// has the name TEMPORARY until it is complete. UID and GID are root's in the container.
+// has no name until it is complete, or the name TEMPORARY if it must have one. UID and GID are root's in the container.
 // Without --umask nobody but the user may read the file.
 func runSave(ctx context.Context, v verb, args []string) error {
 	fs := v.flags()
@@ -61,22 +61,10 @@ func runSave(ctx context.Context, v verb, args []string) error {
 	if err := squash.Save(ctx, s, conf.Convert); err != nil {
 		return err
 	}
-	err = syncAt(dir, fs.Arg(0))
-	if err == nil {
-		err = unix.Renameat(int(dir.Fd()), fs.Arg(0), int(dir.Fd()), fs.Arg(1))
-	}
-	if err != nil {
+	if err := unix.Renameat(int(dir.Fd()), fs.Arg(0), int(dir.Fd()), fs.Arg(1)); err != nil {
 		return errors.Join(err, unix.Unlinkat(int(dir.Fd()), fs.Arg(0), 0))
 	}
 	return nil
-}
-
-func syncAt(dir *os.File, name string) error {
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(unix.Fsync(fd), unix.Close(fd))
 }
 
 func parseIDs(text string) (uid, gid uint32, err error) {

@@ -8,7 +8,7 @@ load ../images
 
 saved() { ls -A "$user_home/saved"; }
 nothing_saved() { [[ -z $(saved) ]]; }
-writes() { [[ -n $(find "$user_home/saved" -name '.brolga-save-*') ]]; }
+writes() { pgrep -u "$BROLGA_TEST_USER" -f '^sleep 60.4712' >/dev/null; }
 
 @test "cgroup: what saves a container is the step's, and leaves nothing when that is killed" {
 	as_user rm -rf saved

@@ -31,7 +31,7 @@ type Saved struct {
 }
 
 // Save writes a root file system, as it is, to a new squashfs. After an error there
-// is no file. What is kept of files is what [Convert] keeps of those of an image:
+// is no file, nor after the end of this process, where the file system can do that. What is kept of files is what [Convert] keeps of those of an image:
 // owners, modes, times and user.* attributes, hard links, but no device files, and
 // no sockets either. The same files give the same bytes.
 //
@@ -45,20 +45,24 @@ func Save(ctx context.Context, s Saved, limits config.Convert) error {
 	if err := w.directory(ctx, "", t.root); err != nil {
 		return err
 	}
-	// tar2sqfs finds the directory under the same number.
-	out := newWriter(fmt.Sprintf("/proc/self/fd/3/%s", s.Name), s.Tar2sqfs, int64(w.newest))
-	out.files = []*os.File{s.Dir}
+	to, err := createOutput(s.Dir, s.Name)
+	if err != nil {
+		return explainSave(err, s.Dir)
+	}
+	defer to.close()
+	out := newWriter("/proc/self/fd/3", s.Tar2sqfs, int64(w.newest))
+	out.files, out.overwrites = []*os.File{to.file}, true
 	out.explain = func(err error) error { return explainSave(err, s.Dir) }
-	err := out.pipe(ctx, func(ctx context.Context) error {
+	err = out.pipe(ctx, func(ctx context.Context) error {
 		if err := w.contents(ctx, out, t); err != nil {
 			return err
 		}
 		return out.rest(t)
 	})
 	if err != nil {
-		_ = unix.Unlinkat(int(s.Dir.Fd()), s.Name, 0)
+		return err
 	}
-	return err
+	return to.publish()
 }
 
 // explainSave is explain for what is written to a directory of the user's.

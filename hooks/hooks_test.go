@@ -19,9 +19,9 @@ func hasMoment(h hook.Hook, moment string) (ok bool) {
 	case hook.AtRuntime:
 		_, ok = h.(hook.Actor)
 	case hook.AtTask:
-		_, ok = h.(hook.Companion)
-	case hook.AtGate:
-		_, ok = h.(hook.Gate)
+		_, ok = h.(hook.SidecarStarter)
+	case hook.AtBarrier:
+		_, ok = h.(hook.BarrierHook)
 	}
 	return ok
 }

@@ -135,7 +135,7 @@ func (l *runner) resolve(v verb) error {
 	if err != nil {
 		return fmt.Errorf("find the working directory: %w", err)
 	}
-	l.request.In(dir)
+	l.request = l.request.In(dir)
 	return nil
 }
 

@@ -35,7 +35,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/ssh/setup"
 )
 
-// Hook implements hook.Editor, hook.Inspector and hook.Companion.
+// Hook implements hook.Editor, hook.Inspector and hook.SidecarStarter.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -147,15 +147,15 @@ const patience = 20 * time.Second
 // company is a server.
 type company struct{ conn *setup.Conn }
 
-// Task implements hook.Company.
+// Task implements hook.Sidecar.
 func (c company) Task(pid int) error { return c.conn.SendTask(pid) }
 
-// Accompany starts the server in the container and the step's cgroups, and waits until
+// StartSidecar starts the server in the container and the step's cgroups, and waits until
 // it listens.
 //
 // It is executed through a descriptor from the host: no path of the image is looked
 // up by root.
-func (Hook) Accompany(step hook.Step) (hook.Company, error) {
+func (Hook) StartSidecar(step hook.Step) (hook.Sidecar, error) {
 	program, err := os.Open(config.SSHPath())
 	if err != nil {
 		return nil, fault.WithHint(fmt.Errorf("open the SSH server: %w", err), "ask the administrator to install all of Brolga from one release")

@@ -26,7 +26,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
-// Hook implements hook.Gate.
+// Hook implements hook.BarrierHook.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -35,7 +35,7 @@ func (Hook) Name() string { return "sync" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtGate,
+		Moment: hook.AtBarrier,
 		When:   "--" + option.Sync,
 		Effect: "starts tasks when the containers of all nodes are ready",
 	}
@@ -45,12 +45,12 @@ func (Hook) Describe() hook.Description {
 func (Hook) Wanted(r request.Request) bool { return r.Sync != nil }
 
 // Begin joins the nodes, so that those that wait learn at once of one that fails.
-func (Hook) Begin(r request.Request) hook.Passage {
+func (Hook) Begin(r request.Request) hook.Barrier {
 	if len(r.Peers) < 2 {
 		return alone{}
 	}
 	listen, err := addressesOf(r.Sync.Interface)
-	p := &passage{differs: r.Differs, Barrier: barrier.Join(barrier.Config{
+	p := &nodeBarrier{differs: r.Differs, Barrier: barrier.Join(barrier.Config{
 		Nodes:   reachedBy(*r.Sync, r.Peers),
 		Own:     r.Own,
 		Key:     r.Secret.Key("sync"),
@@ -99,24 +99,24 @@ func addressesOf(name string) ([]string, error) {
 	return addresses, nil
 }
 
-// alone is the passage of a step with one node.
+// alone is the barrier of a step with one node.
 type alone struct{}
 
-func (alone) Shut() <-chan struct{}    { return nil }
-func (alone) Pass(failure error) error { return failure }
+func (alone) Failed() <-chan struct{}  { return nil }
+func (alone) Wait(failure error) error { return failure }
 
-// passage is one through a barrier.
-type passage struct {
+// nodeBarrier is the barrier of a step with several nodes.
+type nodeBarrier struct {
 	*barrier.Barrier
 	differs string // in what the node is not as the one where the step was submitted
 }
 
-// Shut implements hook.Passage. Nothing is let through before this node is ready.
-func (p *passage) Shut() <-chan struct{} { return p.Done() }
+// Failed implements hook.Barrier. Nothing is let through before this node is ready.
+func (p *nodeBarrier) Failed() <-chan struct{} { return p.Done() }
 
-// Pass implements hook.Passage. The tasks of a node that has failed read why; those
+// Wait implements hook.Barrier. The tasks of a node that has failed read why; those
 // of others read its name as well.
-func (p *passage) Pass(failure error) error {
+func (p *nodeBarrier) Wait(failure error) error {
 	defer p.Close()
 	if failure == nil {
 		p.Ready()
@@ -126,7 +126,7 @@ func (p *passage) Pass(failure error) error {
 	<-p.Done()
 	var f *barrier.Failure
 	switch err := p.Err(); {
-	case failure != nil && !errors.Is(failure, hook.ErrShut):
+	case failure != nil && !errors.Is(failure, hook.ErrFailedElsewhere):
 		return failure
 	case !errors.As(err, &f):
 		return err
@@ -135,7 +135,7 @@ func (p *passage) Pass(failure error) error {
 }
 
 // hint says what to do about a failure.
-func (p *passage) hint(f *barrier.Failure) string {
+func (p *nodeBarrier) hint(f *barrier.Failure) string {
 	switch {
 	case f.Node != "":
 		return f.Hint

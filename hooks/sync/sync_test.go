@@ -44,7 +44,7 @@ func pass(all []request.Request, failures map[int]error) []error {
 	for i, r := range all {
 		results[i] = make(chan error, 1)
 		p := Hook{}.Begin(r)
-		go func() { results[i] <- p.Pass(failures[i]) }()
+		go func() { results[i] <- p.Wait(failures[i]) }()
 	}
 	var errs []error
 	for _, r := range results {
@@ -53,9 +53,9 @@ func pass(all []request.Request, failures map[int]error) []error {
 	return errs
 }
 
-func TestPass(t *testing.T) {
+func TestWait(t *testing.T) {
 	if errs := pass(nodes(t, 4, time.Minute), nil); errors.Join(errs...) != nil {
-		t.Errorf("Pass = %v", errs)
+		t.Errorf("Wait = %v", errs)
 	}
 }
 
@@ -74,19 +74,19 @@ func TestPassOfFailure(t *testing.T) {
 	}
 }
 
-// TestShut checks that a node which still works learns of the failure of another,
+// TestFailed checks that a node which still works learns of the failure of another,
 // and that what it gave up for that is not taken for its own.
-func TestShut(t *testing.T) {
+func TestFailed(t *testing.T) {
 	all := nodes(t, 2, time.Minute)
 	slow, failing := Hook{}.Begin(all[0]), Hook{}.Begin(all[1])
-	go func() { _ = failing.Pass(errors.New("broken")) }()
+	go func() { _ = failing.Wait(errors.New("broken")) }()
 	select {
-	case <-slow.Shut():
+	case <-slow.Failed():
 	case <-time.After(30 * time.Second):
 		t.Fatal("the node is not told")
 	}
-	if err := slow.Pass(fmt.Errorf("build: %w", hook.ErrShut)); err == nil || err.Error() != "wait for the other nodes of the step: n2: broken" {
-		t.Errorf("Pass = %v", err)
+	if err := slow.Wait(fmt.Errorf("build: %w", hook.ErrFailedElsewhere)); err == nil || err.Error() != "wait for the other nodes of the step: n2: broken" {
+		t.Errorf("Wait = %v", err)
 	}
 }
 
@@ -119,12 +119,12 @@ func TestOtherSettings(t *testing.T) {
 // TestAlone checks that a step of one node neither waits nor listens.
 func TestAlone(t *testing.T) {
 	r := request.Request{Sync: &config.Sync{}, Peers: []slurm.Node{{Name: "n1"}}}
-	if err := (Hook{}).Begin(r).Pass(nil); err != nil {
-		t.Errorf("Pass = %v", err)
+	if err := (Hook{}).Begin(r).Wait(nil); err != nil {
+		t.Errorf("Wait = %v", err)
 	}
 	bad := errors.New("bad")
-	if err := (Hook{}).Begin(r).Pass(bad); err != bad {
-		t.Errorf("Pass = %v; want what it was given", err)
+	if err := (Hook{}).Begin(r).Wait(bad); err != bad {
+		t.Errorf("Wait = %v; want what it was given", err)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestNoInterface(t *testing.T) {
 	all[0].Sync.Interface = "none0"
 	errs := pass(all, nil)
 	if !strings.Contains(fmt.Sprint(errs[0]), "n1: find interface none0: ") {
-		t.Errorf("Pass = %v; want the interface named", errs)
+		t.Errorf("Wait = %v; want the interface named", errs)
 	}
 }
 

@@ -13,34 +13,33 @@ import (
 
 // openAudit opens the site's audit log before anything is mounted. Without one, and
 // without a syslog on the node, the step starts all the same.
-func (e *Engine) openAudit() {
-	path := e.Job.Config.AuditLog
+func (r *run) openAudit() {
+	path := r.Job.Config.AuditLog
 	if path == "" {
 		return
 	}
 	var err error
-	if e.log, err = audit.Open(path); err != nil {
-		e.say("debug", fault.Line(err))
+	if r.log, err = audit.Open(path); err != nil {
+		r.addMessage("debug", fault.Line(err))
 	}
 }
 
-// tellAudit writes the line of this step and node, before the tasks are told how it went.
-func (e *Engine) tellAudit(refused error) {
-	if e.log == nil {
+// writeAudit writes the line of this step and node, before the tasks are told how it went.
+func (r *run) writeAudit(refused error) {
+	if r.log == nil {
 		return
 	}
-	line := e.audit
-	r := e.Job.Request
-	line.UID, line.User, line.Node, line.Step = e.Job.Account.UID, e.Job.Account.Name, e.Job.Node, r.Step
-	line.Image, line.Options, line.Refused = r.Image.String(), auditOptions(e.Job.Asked), refused
-	if r.Named != nil && line.Way == "" {
+	line := r.event
+	line.UID, line.User, line.Node, line.Step = r.Job.Account.UID, r.Job.Account.Name, r.Job.Node, r.request.Step
+	line.Image, line.Options, line.Refused = r.request.Image.String(), auditOptions(r.Job.Asked), refused
+	if r.request.Named != nil && line.Way == "" {
 		line.Way = "named"
 	}
-	if err := e.log.Write(line); err != nil {
-		e.say("debug", fault.Line(err))
+	if err := r.log.Write(line); err != nil {
+		r.addMessage("debug", fault.Line(err))
 	}
-	_ = e.log.Close() // nothing is left to be written
-	e.log = nil
+	_ = r.log.Close() // nothing is left to be written
+	r.log = nil
 }
 
 // auditOptions returns options without the values of variables, which may be secrets.

@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package engine has the recipe of the helper: from a job to tasks that are in
-// their container. Read it first; each step is one package.
+// Package engine has the recipe of the helper: from a step to tasks that are in their
+// container. Read it first; each stage is one package:
+//
+//	image      an open squashfs or directory, and its configuration    openImage     pkg/image
+//	hooks      what applies to the step and the image, in order        selectHooks   pkg/hook
+//	bundle     mounts are made, the OCI specification is written       makeBundle    pkg/bundle
+//	container  namespaces that tasks can join                          startContainer pkg/container
+//	plan       what each task is told                                  admit         pkg/task
+//
+// [Engine] is what does not change while the helper lives. A run is the work for one step,
+// and has what becomes known on the way. Three things differ between steps: whether a task
+// must be there first (serveLate), whether the container is new or has a name (named.go),
+// and whether it is saved in the end (save.go).
 package engine
 
 import (
@@ -18,15 +29,11 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/audit"
 	"github.com/brolga-hpc/brolga/pkg/bundle"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
-	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
-	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
-	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
@@ -34,12 +41,10 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 	"github.com/brolga-hpc/brolga/pkg/task"
-	"github.com/brolga-hpc/brolga/pkg/trust"
-	"github.com/brolga-hpc/brolga/pkg/userns"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
-// Engine prepares the container of one job step on one node.
+// Engine prepares the container of one job step on one node. It does not change.
 type Engine struct {
 	Job   job.Job
 	Hooks []hook.Hook
@@ -64,76 +69,38 @@ type Engine struct {
 	// the step has ended (external.Leave).
 	Stepd int
 	Tell  func(path string) error
+}
+
+// run is the work for the step: what becomes known, and what changes, on the way.
+type run struct {
+	*Engine
+	// request is the step's. What its first task and a named container add make a new one.
+	request request.Request
+
+	// firstTask waits for the first task.
+	firstTask func() (*task.Hello, error)
+	// barriers hold the tasks back until other nodes are ready.
+	barriers barriers
 
 	log   *audit.Log  // nil where there is none
-	audit audit.Event // what is known of the container
+	event audit.Event // what is known of the container
 
-	left bool // Tell was called for programs
-	// adopted are the processes that work for the container.
-	adopted []int
-	told    []wire.Record // what the tasks tell the user
 	// filter is what the site's seccomp profile says; nil where there is none.
 	filter *seccomp.Filter
+	// laps and debug are about the container that is being made, messages about the step;
+	// the first task of the node shows them.
+	laps            laps
+	debug, messages []wire.Record
+	// processes work for the container. programsNoted says that slurmstepd knows of the
+	// programs that run when the step has ended.
+	processes     []int
+	programsNoted bool
 	// release gives the container's name free; nil where it has none.
 	release func()
-
-	// first waits for the first task.
-	first func() (*task.Hello, error)
-
-	gates gates
 }
 
-// Serve prepares the container while Slurm starts the step's tasks, lets each
-// task in, and returns when none can come any more. What goes wrong is told to
-// the tasks; the error returned is for the log.
-func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
-	e.openAudit()
-	e.gates = e.begin()
-	e.first = sync.OnceValues(tasks.Next)
-	if e.Job.Request.NeedsTask() {
-		return e.serveLate(ctx, tasks)
-	}
-	built, buildErr := e.build(ctx, nil)
-	first, err := e.first()
-	if err != nil {
-		return ended(err)
-	}
-	// Under job_container/tmpfs tasks are in a namespace of their job, which
-	// nobody knows before the first of them is there.
-	if same, err := mountns.Same(e.Namespace, first.Namespace); err != nil || !same {
-		if built != nil {
-			defer built.container.Close() // libcontainer still needs it
-		}
-		e.Servers.Kill()
-		built, buildErr = e.build(ctx, first.Namespace)
-		buildErr = errors.Join(err, buildErr)
-	}
-	return e.answer(tasks, first, built, buildErr)
-}
-
-// serveLate is Serve for a request that depends on where the tasks are, or where
-// nothing can be built twice.
-func (e *Engine) serveLate(ctx context.Context, tasks *task.Listener) error {
-	first, err := e.first()
-	if err != nil {
-		return ended(err)
-	}
-	cwd, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", first.Cwd.Fd()))
-	if err != nil {
-		return e.answer(tasks, first, nil, fmt.Errorf("find the step's working directory: %w", err))
-	}
-	e.Job.Request.In(cwd)
-	if p := e.Job.Request.PMIx; p != nil {
-		if err := p.Complete(first.Env, e.Job.Request.UID); err != nil {
-			return e.answer(tasks, first, nil, err)
-		}
-	}
-	built, err := e.build(ctx, first.Namespace)
-	return e.answer(tasks, first, built, err)
-}
-
-// built is a container that tasks can join.
-type built struct {
+// started is a container that tasks can join.
+type started struct {
 	container *container.Container
 	process   *specs.Process
 	numbers   []hook.Numbers
@@ -144,274 +111,196 @@ type built struct {
 	log        []wire.Record
 }
 
-// build makes the container in a private copy of the mount namespace from, or
+func (e *Engine) newRun(firstTask func() (*task.Hello, error)) *run {
+	r := &run{Engine: e, request: e.Job.Request, firstTask: sync.OnceValues(firstTask)}
+	r.openAudit()
+	r.barriers = r.beginBarriers()
+	return r
+}
+
+// Serve prepares the container while Slurm starts the step's tasks, lets each
+// task in, and returns when none can come any more. What goes wrong is told to
+// the tasks; the error returned is for the log.
+func (e *Engine) Serve(ctx context.Context, tasks *task.Listener) error {
+	r := e.newRun(tasks.Next)
+	if r.request.NeedsTask() {
+		return r.serveLate(ctx, tasks)
+	}
+	s, startErr := r.startIn(ctx, nil)
+	first, err := r.firstTask()
+	if err != nil {
+		return ended(err)
+	}
+	// Under job_container/tmpfs tasks are in a namespace of their job, which
+	// nobody knows before the first of them is there.
+	if same, err := mountns.Same(e.Namespace, first.Namespace); err != nil || !same {
+		if s != nil {
+			defer s.container.Close() // libcontainer still needs it
+		}
+		e.Servers.Kill()
+		s, startErr = r.startIn(ctx, first.Namespace)
+		startErr = errors.Join(err, startErr)
+	}
+	return r.letIn(tasks, first, s, startErr)
+}
+
+// serveLate is Serve for a request that depends on where the tasks are, or where
+// nothing can be made twice.
+func (r *run) serveLate(ctx context.Context, tasks *task.Listener) error {
+	first, err := r.firstTask()
+	if err != nil {
+		return ended(err)
+	}
+	var s *started
+	if r.request, err = completeRequest(r.request, first); err == nil {
+		s, err = r.startIn(ctx, first.Namespace)
+	}
+	return r.letIn(tasks, first, s, err)
+}
+
+// completeRequest adds to a request what its first task knows: the step's working directory,
+// and Slurm's PMIx server.
+func completeRequest(r request.Request, first *task.Hello) (request.Request, error) {
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", first.Cwd.Fd()))
+	if err != nil {
+		return r, fmt.Errorf("find the step's working directory: %w", err)
+	}
+	return r.In(cwd).WithPMIx(first.Env)
+}
+
+// Refuse tells the other nodes of a step why it cannot start here, and returns what
+// to tell the tasks.
+func (e *Engine) Refuse(reason error) error {
+	r := e.newRun(nil)
+	r.writeAudit(reason)
+	_, err := r.barriers.wait(reason)
+	return err
+}
+
+// startIn makes the container in a private copy of the mount namespace from, or
 // of the helper's own. It returns as soon as tasks can join; what is left to
 // tidy up is done meanwhile, or by the kernel when the helper ends.
-func (e *Engine) build(ctx context.Context, from *os.File) (*built, error) {
+func (r *run) startIn(ctx context.Context, from *os.File) (*started, error) {
 	type result struct {
-		built *built
-		err   error
+		started *started
+		err     error
 	}
 	ready := make(chan result, 2)
 	go func() {
 		err := mountns.Do(from, func() error {
-			b, err := e.buildHere(ctx)
+			s, err := r.start(ctx)
 			if err != nil {
 				return err
 			}
-			if e.Job.Request.Unshares("pid") {
-				ready <- result{built: b}
+			ready <- result{started: s}
+			if r.request.Unshares("pid") {
 				select {} // its first process ends with this thread
 			}
-			ready <- result{built: b}
-			return b.container.End()
+			return s.container.End()
 		})
 		ready <- result{err: err}
 	}()
 	select {
-	case r := <-ready:
-		return r.built, r.err
-	case <-e.gates.shut: // the kernel undoes what is half done
-		return nil, hook.ErrShut
+	case done := <-ready:
+		return done.started, done.err
+	case <-r.barriers.failed: // the kernel undoes what is half done
+		return nil, hook.ErrFailedElsewhere
 	}
 }
 
-func (e *Engine) buildHere(ctx context.Context) (*built, error) {
-	if err := e.makeRunDir(); err != nil {
+// start makes the container, or joins one with a name.
+func (r *run) start(ctx context.Context) (*started, error) {
+	if err := r.makeRunDir(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(e.labels().Check("/sys"), e.loadFilter()); err != nil {
+	if err := errors.Join(r.labels().Check("/sys"), r.loadFilter()); err != nil {
 		return nil, err
 	}
-	if e.Job.Request.Named != nil {
-		return e.buildNamed(ctx)
+	if r.request.Named != nil {
+		return r.startOrJoinNamed(ctx)
 	}
-	return e.buildNew(ctx, func(image.Image) (*os.File, error) { return nil, nil })
+	return r.startNew(ctx, nothingKept)
 }
 
-// buildNew makes a container of the step's own. keep returns where that what it
-// writes is kept, or nil.
-func (e *Engine) buildNew(ctx context.Context, keep func(image.Image) (*os.File, error)) (*built, error) {
-	laps := laps{last: e.Began}
-	laps.add("thread")
-	saver, err := e.newSaver()
+// keptFile returns the open file that keeps what a container of that image writes, or nil.
+type keptFile func(image.Image) (*os.File, error)
+
+func nothingKept(image.Image) (*os.File, error) { return nil, nil }
+
+// startNew is the recipe. It makes a container of the step's own.
+func (r *run) startNew(ctx context.Context, keep keptFile) (*started, error) {
+	r.debug, r.laps = nil, laps{last: r.Began}
+	r.laps.add("thread")
+	saver, err := r.openSaved()
 	if err != nil {
 		return nil, err
 	}
-	user, told := e.user(), &[]wire.Record{}
-	img, err := e.image(ctx, user, told)
+	img, err := r.openImage(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer img.Close()
-	e.audit.Digest, e.audit.Way = img.Meta.Digest, string(img.Way)
-	laps.add("image")
 	kept, err := keep(img)
 	if err != nil {
 		return nil, err
 	}
-	users, err := e.userNamespace()
+	hooks, err := r.selectHooks(img)
 	if err != nil {
 		return nil, err
 	}
-	step := e.Job.Request
-	step.Annotations = hook.Annotations(step.Annotations, img.Meta.Config.Labels, e.Job.Config.Hooks.Labels)
-	programs := e.programs(step, told)
-	programs.Took = func(lap hook.Lap) { laps.hooks(lap) }
-	hooks, err := e.hooks(step, programs)
+	users, err := r.makeUserNamespace()
 	if err != nil {
 		return nil, err
 	}
-	b, err := bundle.Create(bundle.Params{
-		RunDir:     e.runDir(),
-		Request:    step,
-		Image:      img.File,
-		Way:        img.Way,
-		Squashfuse: e.Job.Config.Squashfuse,
-		Sandbox:    e.Job.Config.Sandbox,
-		Servers:    e.Servers,
-		Join:       e.joinStep(e.firstTask),
+	b, err := r.makeBundle(img, hooks, kept, users)
+	if err != nil {
+		return nil, err
+	}
+	c, hooks, err := r.startContainer(b, hooks, users)
+	if err != nil {
+		return nil, err
+	}
+	s := r.describe(img, b, c, hooks)
+	saver.prepare(s, img.Way, b.OpenTree)
+	return s, nil
+}
 
-		Squashfs: source.PolicyOf(e.Job.Config),
-		Kept:     kept,
-		ImageConfig: spec.Image{
-			Env:        img.Meta.Config.Env,
-			WorkingDir: img.Meta.Config.WorkingDir,
-			Entrypoint: img.Meta.Config.Entrypoint,
-			Digest:     img.Meta.Digest,
-		},
-		Passwd:  img.Meta.Passwd,
-		Group:   img.Meta.Group,
-		User:    user,
-		Account: e.Job.Account,
-		Groups:  e.Job.Groups,
-		Hooks:   hooks,
-
-		UserNamespace: users,
-		Rootless:      e.rootless(),
-		Terminal:      e.terminal(),
-	})
+// startContainer starts the container, with the hooks that the bundle's content asks for
+// besides.
+func (r *run) startContainer(b *bundle.Bundle, hooks []hook.Hook, users *os.File) (*container.Container, []hook.Hook, error) {
+	hooks, err := r.addPrograms(b, hooks)
+	if err == nil {
+		err = r.notePrograms(b, hooks)
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, b.Close())
 	}
-	e.label(b)
-	laps.hooks(b.Found.Laps...)
-	laps.add("bundle")
-	more, err := external.Programs(b.Found.Programs, programs)
+	c, err := container.Start(b, containerID(r.request), hooks)
+	if err == nil && r.rootless() {
+		users, err = os.Open("/proc/self/ns/user")
+	}
 	if err != nil {
-		return nil, errors.Join(err, b.Close())
-	}
-	hooks = append(hooks, more...)
-	if err := e.leave(b, hooks); err != nil {
-		return nil, errors.Join(err, b.Close())
-	}
-	c, err := container.Start(b, containerID(e.Job.Request), hooks)
-	if err != nil {
-		return nil, err
-	}
-	if e.rootless() {
-		if users, err = os.Open("/proc/self/ns/user"); err != nil {
-			return nil, err
-		}
+		return nil, nil, err
 	}
 	if users != nil {
 		c.Others = append(c.Others, container.Namespace{Kind: "user", File: users})
 	}
-	laps.add("container")
-	if path := e.Job.Config.Hooks.Timestamps; path != "" {
-		if err := laps.write(path, e.Job.Node, step.Step, e.Began); err != nil {
-			*told = append(*told, wire.Record{Key: "debug", Value: fault.Line(err)})
+	r.laps.add("container")
+	return c, hooks, nil
+}
+
+// describe says of a container what its tasks will need.
+func (r *run) describe(img image.Image, b *bundle.Bundle, c *container.Container, hooks []hook.Hook) *started {
+	if path := r.Job.Config.Hooks.Timestamps; path != "" {
+		if err := r.laps.write(path, r.Job.Node, r.request.Step, r.Began); err != nil {
+			r.addDebug(fault.Line(err))
 		}
 	}
-	made := &built{c, b.Process(), b.Found.Numbers, nil, img.Meta.Config.Entrypoint, hooks, slices.Concat(tell(b.Found), laps.records(e.Began), *told)}
-	if saver != nil {
-		saver.saves(made, img.Way, b.OpenTree)
+	return &started{
+		container: c, process: b.Process(), numbers: b.Found.Numbers,
+		entrypoint: img.Meta.Config.Entrypoint, hooks: hooks,
+		log: slices.Concat(foundRecords(b.Found), r.laps.records(r.Began), r.debug),
 	}
-	return made, nil
 }
 
 func containerID(r request.Request) string { return "step-" + r.Step }
-
-// leave notes for slurmstepd the programs that run after the end of the container.
-// Under job_container/tmpfs there are two of them, of which one is used.
-func (e *Engine) leave(b *bundle.Bundle, hooks []hook.Hook) error {
-	if e.Local != nil {
-		return external.Refuse(hooks)
-	}
-	if e.left {
-		return nil
-	}
-	state := specs.State{Version: specs.Version, ID: containerID(e.Job.Request), Bundle: b.Dir, Annotations: b.Spec.Annotations}
-	path, err := external.Leave(external.Notes(), hooks, state, e.Stepd)
-	if path == "" || err != nil {
-		return err
-	}
-	e.left = true
-	return e.Tell(path)
-}
-
-// label says in the container what steps need to know that join it.
-func (e *Engine) label(b *bundle.Bundle) {
-	r, p := e.Job.Request, b.Process()
-	l := container.Label{Node: e.Job.Node, Step: r.Step, UID: r.UID, Image: r.Image.String(), Workdir: p.Cwd, Env: p.Env, Kinds: r.Unshare}
-	if r.Named != nil {
-		l.Name, l.Job = r.Named.Name, r.Named.Job
-	}
-	if r.RemapRoot {
-		l.Kinds = slices.Concat(l.Kinds, []string{"user"})
-	}
-	if text, err := l.Marshal(); err == nil {
-		b.Label(text)
-	}
-}
-
-// image opens the image of the step. Told gets what took time.
-func (e *Engine) image(ctx context.Context, user identity.User, told *[]wire.Record) (image.Image, error) {
-	if e.Local != nil {
-		return e.Local.Open()
-	}
-	return image.Open(ctx, image.Source{
-		Config:     e.Job.Config,
-		ConfigPath: e.Job.ConfigPath,
-		User:       user,
-		Env:        e.Job.Env,
-		NoPull:     e.Job.Request.Pull == "never",
-		Platform:   e.Job.Request.Platform,
-		Join:       e.joinStep(e.firstTask),
-		Limits:     e.limitConversions,
-		Tell:       func(line string) { *told = append(*told, wire.Record{Key: "debug", Value: line}) },
-	}, e.Job.Request.Image)
-}
-
-// makeRunDir makes the directory of locks and mount points, where no other user may do
-// anything: below one of theirs root would open what they put there.
-func (e *Engine) makeRunDir() error {
-	if e.rootless() {
-		return nil // it is made with the container
-	}
-	if err := trust.MakeAll(e.Job.Config.RunDir, 0o755); err != nil {
-		return fault.WithHint(fmt.Errorf("run_dir %s: %w", e.Job.Config.RunDir, err),
-			"an administrator sets run_dir to a directory below those that are root's alone")
-	}
-	return nil
-}
-
-func (e *Engine) rootless() bool { return e.Local != nil && e.Local.Rootless }
-
-func (e *Engine) terminal() string {
-	if e.Local == nil {
-		return ""
-	}
-	return e.Local.Terminal
-}
-
-// runDir is where the bundle is mounted.
-func (e *Engine) runDir() string {
-	if e.rootless() {
-		return config.ContainerDir()
-	}
-	return e.Job.Config.RunDir
-}
-
-// hooks returns the hooks for the step, those of the site's files last.
-func (e *Engine) hooks(step request.Request, programs external.Options) ([]hook.Hook, error) {
-	described, err := external.Load(e.Job.Config.Hooks.Directories)
-	return hook.Select(slices.Concat(e.Hooks, external.Hooks(described, programs)), step), err
-}
-
-// programs says how hooks that are programs run; told gets their log.
-func (e *Engine) programs(step request.Request, told *[]wire.Record) external.Options {
-	return external.Options{
-		Runner:  e.Programs,
-		Timeout: time.Duration(e.Job.Config.Hooks.Timeout),
-		Tell:    func(line string) { *told = append(*told, wire.Record{Key: "debug", Value: line}) },
-		Verbose: step.Verbosity == request.Verbose,
-	}
-}
-
-// tell returns what hooks have to say.
-func tell(found hook.Found) []wire.Record {
-	var all []wire.Record
-	for _, text := range found.Warnings {
-		all = append(all, wire.Record{Key: "warning", Value: fault.Printable(text)})
-	}
-	for _, text := range found.Notes {
-		all = append(all, wire.Record{Key: "debug", Value: fault.Printable(text)})
-	}
-	return all
-}
-
-// userNamespace makes the namespace of a request that remaps root, or none.
-func (e *Engine) userNamespace() (*os.File, error) {
-	r := e.Job.Request
-	if !r.RemapRoot {
-		return nil, nil
-	}
-	return userns.Make(r.UID, r.GID, config.LauncherPath(), "hold")
-}
-
-// user is the job's user.
-func (e *Engine) user() identity.User {
-	r, a := e.Job.Request, e.Job.Account
-	return identity.User{UID: r.UID, GID: r.GID, Groups: r.Groups, Name: a.Name, Home: a.Home}
-}

@@ -37,15 +37,14 @@ type ending struct {
 	reply *os.File
 }
 
-// newSaver looks at the place of the file. It is called in the tasks' mount
-// namespace.
-func (e *Engine) newSaver() (*saver, error) {
-	r := e.Job.Request
-	if !r.Saves() {
+// openSaved opens the place of the file, or returns nil if this node saves nothing. It is
+// called in the tasks' mount namespace.
+func (r *run) openSaved() (*saver, error) {
+	if !r.request.Saves() {
 		return nil, nil
 	}
-	target, err := save.Open(r.Save.Path, e.user())
-	return &saver{tasks: int(r.Tasks), ended: make(chan ending), target: target}, err
+	target, err := save.Open(r.request.Save.Path, r.user())
+	return &saver{tasks: int(r.request.Tasks), ended: make(chan ending), target: target}, err
 }
 
 // watch notes the end of a task that says nothing any more.
@@ -69,26 +68,26 @@ func (s *saver) watch(pid int) {
 	}()
 }
 
-// run waits for the tasks' ends, and saves. It returns when there is nothing left
-// to do.
-func (e *Engine) runSaver(ctx context.Context, s *saver) {
+// runSaver waits for the ends of the tasks, and saves. It returns when there is nothing
+// left to do.
+func (r *run) runSaver(ctx context.Context, s *saver) {
 	gone := map[int]bool{}
 	for end := range s.ended {
 		gone[end.pid] = true
 		switch {
 		case end.reply == nil:
 		case len(gone) < s.tasks:
-			answer(end.reply, nil)
+			replySaved(end.reply, nil)
 		default:
-			answer(end.reply, e.save(ctx, s, end.pid))
+			replySaved(end.reply, r.save(ctx, s, end.pid))
 			return
 		}
 	}
 }
 
-// answer tells the launcher of a task what came of it. A launcher that is dead does
+// replySaved tells the launcher of a task what came of it. A launcher that is dead does
 // not mind.
-func answer(reply *os.File, err error) {
+func replySaved(reply *os.File, err error) {
 	defer reply.Close()
 	records := []wire.Record{{Key: "saved", Value: "1"}}
 	if err != nil {
@@ -104,9 +103,9 @@ func answer(reply *os.File, err error) {
 
 // save writes the file, as a part of the step that the process pid is in: its limits
 // hold, and it is killed with it. The helper is not, and removes what is left then.
-func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
+func (r *run) save(ctx context.Context, s *saver, pid int) error {
 	defer s.target.Close()
-	ctx, done := e.Saving.Begin(ctx)
+	ctx, done := r.Saving.Begin(ctx)
 	defer done()
 	tree, err := s.tree()
 	if err != nil {
@@ -114,23 +113,27 @@ func (e *Engine) save(ctx context.Context, s *saver, pid int) error {
 	}
 	defer tree.Close()
 	return s.target.Write(ctx, save.Params{
-		Client: e.Job.Config.Client, ConfigPath: e.Job.ConfigPath, Tree: tree,
-		Remapped: e.Job.Request.RemapRoot, OnlyAsUser: s.asUser, Umask: umaskOrStrictest(pid),
-		Join: e.joinStep(func() (int, error) { return pid, nil }),
+		Client: r.Job.Config.Client, ConfigPath: r.Job.ConfigPath, Tree: tree,
+		Remapped: r.request.RemapRoot, OnlyAsUser: s.asUser, Umask: umaskOrStrictest(pid),
+		Join: r.joinStep(func() (int, error) { return pid, nil }),
 	})
 }
 
-// saves prepares that a container is saved.
-func (s *saver) saves(b *built, way source.Way, open func() (*os.File, error)) {
+// prepare has the saver save the container, whose root directory open opens. Without a
+// saver it does nothing.
+func (s *saver) prepare(of *started, way source.Way, open func() (*os.File, error)) {
+	if s == nil {
+		return
+	}
 	s.asUser = way == source.Bind
 	s.tree = func() (tree *os.File, err error) {
-		err = b.container.WithBuilder(func() error {
+		err = of.container.WithBuilder(func() error {
 			tree, err = open()
 			return err
 		})
 		return tree, err
 	}
-	b.saver = s
+	of.saver = s
 }
 
 // note takes what a task has said of its end, or that it has begun.

@@ -12,8 +12,8 @@
 //   - An [Actor] runs in the helper, as root on the host, once libcontainer has made
 //     the container's namespaces and mounts.
 //   - A [Starter] runs there when the container is complete.
-//   - A [Companion] leaves a process in it for the step.
-//   - A [Gate] holds the tasks of the step back when all the others are done.
+//   - A [SidecarStarter] leaves a process in it for the step.
+//   - A [BarrierHook] holds the tasks of the step back when all the others are done.
 //
 // As root, none of them executes a program of the image or follows a path of it.
 //
@@ -66,16 +66,16 @@ type Starter interface {
 	Started(state *specs.State) error
 }
 
-// Companion is a hook that has a process in the container for as long as the step
+// SidecarStarter is a hook that has a process in the container for as long as the step
 // has tasks there.
-type Companion interface {
+type SidecarStarter interface {
 	Hook
-	// Accompany starts the process and returns when it is of use. No task runs the
-	// user's program yet.
-	Accompany(step Step) (Company, error)
+	// StartSidecar starts the process and returns when it can do its work. No task runs
+	// the user's program yet.
+	StartSidecar(step Step) (Sidecar, error)
 }
 
-// Step is what a [Companion] is told.
+// Step is what a [SidecarStarter] is told.
 type Step struct {
 	Request request.Request
 	User    identity.User
@@ -96,8 +96,8 @@ type Step struct {
 	Adopt func(pid int) error
 }
 
-// Company is a process of a [Companion].
-type Company interface {
+// Sidecar is a process of a [SidecarStarter].
+type Sidecar interface {
 	// Task tells it of a task, by its process on the host, which exists.
 	Task(pid int) error
 }
@@ -111,7 +111,7 @@ const (
 	AtInspect = "inspect"
 	AtRuntime = "createRuntime"
 	AtTask    = "first task"
-	AtGate    = "gate"
+	AtBarrier = "barrier"
 )
 
 // Select returns the hooks that apply to the step, in order.

@@ -94,20 +94,19 @@ func Read(r io.Reader, fd uintptr) (Container, error) {
 		return c, nil
 	}
 	c.Rootless = true
-	return c, becomeRoot(&c.Job)
+	groups, err := ownGroups()
+	c.Job.Request = c.Job.Request.AsRoot(groups)
+	return c, err
 }
 
-// becomeRoot makes the request one of the root of the namespace. Whether the
-// command is root, too, is the launcher's business. What the container tells of the
-// user stays.
-func becomeRoot(j *job.Job) error {
-	groups, err := os.Getgroups() // as they appear here: mostly as nobody's
+// ownGroups returns the groups as they appear in the user namespace: mostly as nobody's.
+func ownGroups() (groups []uint32, err error) {
+	all, err := os.Getgroups()
 	if err != nil {
-		return fmt.Errorf("find the groups: %w", err)
+		return nil, fmt.Errorf("find the groups: %w", err)
 	}
-	j.Request.UID, j.Request.GID, j.Request.Groups, j.Request.RemapRoot = 0, 0, nil, false
-	for _, g := range groups {
-		j.Request.Groups = append(j.Request.Groups, uint32(g))
+	for _, g := range all {
+		groups = append(groups, uint32(g))
 	}
-	return nil
+	return groups, nil
 }

@@ -105,19 +105,3 @@ func (r Request) relativeSources() bool {
 	}
 	return r.Saves() && !filepath.IsAbs(r.Save.Path)
 }
-
-// In makes what is relative start in dir, an absolute path: the image's file, the
-// sources of mounts and the file that the container is saved to.
-func (r *Request) In(dir string) {
-	var all []Mount
-	for _, m := range r.Mounts {
-		if m.IsRelative() {
-			m.Source = filepath.Join(dir, m.Source)
-		}
-		all = append(all, m)
-	}
-	r.Mounts, r.Image = all, r.Image.In(dir)
-	if r.Save != nil && !filepath.IsAbs(r.Save.Path) {
-		r.Save.Path = filepath.Join(dir, r.Save.Path)
-	}
-}

@@ -19,7 +19,7 @@ type PMIx struct {
 	// Base is the directory in which Slurm makes ClientDir.
 	Base string
 	// ServerDir is where the server keeps what clients read, and ClientDir where
-	// clients of a node keep what they share, both empty before Complete.
+	// clients of a node keep what they share, both empty before [Request.WithPMIx].
 	ServerDir, ClientDir string
 	// Env are variables for the tasks besides those of Slurm.
 	Env []string
@@ -57,28 +57,28 @@ func (r *Request) checkPMIx() error {
 	return nil
 }
 
-// Complete adds what a task says: task is its environment. Where there is no
+// completed adds what a task says: task is its environment. Where there is no
 // server, nothing is added: a variable of srun's can be inherited by steps
 // without one.
-func (p *PMIx) Complete(task []string, uid uint32) error {
+func (p PMIx) completed(task []string, uid uint32) (PMIx, error) {
 	dir, ok := slurm.Getenv(task, "PMIX_SERVER_TMPDIR")
 	if !ok {
-		return nil
+		return p, nil
 	}
 	dir = filepath.Clean(dir)
 	step, ok := strings.CutPrefix(filepath.Base(dir), "pmix.")
 	if !ok || !filepath.IsAbs(dir) || isTaken(filepath.Dir(dir)) {
-		return nil // not Slurm's
+		return p, nil // not Slurm's
 	}
 	p.ServerDir, p.Env = dir, modules(task)
 	if !filepath.IsAbs(p.Base) {
-		return errors.New(pmixTmpdir + ": want an absolute path")
+		return p, errors.New(pmixTmpdir + ": want an absolute path")
 	}
 	p.ClientDir = filepath.Join(p.Base, fmt.Sprintf("spmix_appdir_%d_%s", uid, step))
 	if isTaken(p.ClientDir) {
-		return fmt.Errorf("%s: directory %s is taken: choose another", pmixTmpdir, p.Base)
+		return p, fmt.Errorf("%s: directory %s is taken: choose another", pmixTmpdir, p.Base)
 	}
-	return nil
+	return p, nil
 }
 
 // modules has clients choose among the modules that the server uses, which may

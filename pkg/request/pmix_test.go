@@ -46,9 +46,11 @@ func TestPMIx(t *testing.T) {
 			if err != nil || r.PMIx == nil || !r.NeedsTask() {
 				t.Fatalf("Resolve = %+v, %v; want one that waits for PMIx", r.PMIx, err)
 			}
+			r.UID = 7
+			r, err = r.WithPMIx(tt.task)
 			p := r.PMIx
-			if err := p.Complete(tt.task, 7); err != nil || p.ServerDir != tt.server || p.ClientDir != tt.client || !slices.Equal(p.Env, tt.set) {
-				t.Errorf("Complete gives %+v, %v; want %s, %s, %v", *p, err, tt.server, tt.client, tt.set)
+			if err != nil || p.ServerDir != tt.server || p.ClientDir != tt.client || !slices.Equal(p.Env, tt.set) {
+				t.Errorf("WithPMIx gives %+v, %v; want %s, %s, %v", *p, err, tt.server, tt.client, tt.set)
 			}
 		})
 	}
@@ -66,9 +68,9 @@ func TestPMIxRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = r.PMIx.Complete([]string{"PMIX_SERVER_TMPDIR=/s/pmix.1.0"}, 7)
+		_, err = r.WithPMIx([]string{"PMIX_SERVER_TMPDIR=/s/pmix.1.0"})
 		if err == nil || !strings.HasPrefix(err.Error(), "SLURM_PMIX_TMPDIR: ") {
-			t.Errorf("Complete with %s = %v; want a refusal", dir, err)
+			t.Errorf("WithPMIx with %s = %v; want a refusal", dir, err)
 		}
 	}
 	if _, err := resolvePMIx(t, nil, [2]string{option.Env, "PMIX_MCA_psec=native"}); err != nil {

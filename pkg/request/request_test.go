@@ -321,8 +321,8 @@ func TestResolveMPI(t *testing.T) {
 func TestRequestIn(t *testing.T) {
 	mount := func(source string) Mount { return Mount{Mount: option.Mount{Source: source, Target: "/t"}} }
 	given := []Mount{mount("/a"), mount("."), mount("./b"), mount("../c")}
-	r := Request{Mounts: given}
-	r.In("/home/ada")
+	saved := &Save{Path: "x"}
+	r := Request{Mounts: given, Save: saved}.In("/home/ada")
 	var got []string
 	for _, m := range r.Mounts {
 		got = append(got, m.Source)
@@ -330,7 +330,10 @@ func TestRequestIn(t *testing.T) {
 	if want := []string{"/a", "/home/ada", "/home/ada/b", "/home/c"}; !slices.Equal(got, want) {
 		t.Errorf("In: %q; want %q", got, want)
 	}
-	if given[1].Source != "." {
+	if r.Save.Path != "/home/ada/x" {
+		t.Errorf("In: saved to %s", r.Save.Path)
+	}
+	if given[1].Source != "." || saved.Path != "x" {
 		t.Error("In changes what others have")
 	}
 }

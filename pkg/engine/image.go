@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"context"
 	"os"
 
 	"github.com/brolga-hpc/brolga/pkg/container"
@@ -10,14 +11,42 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 )
 
+// openImage opens the image of the step.
+func (r *run) openImage(ctx context.Context) (img image.Image, err error) {
+	if r.Local != nil {
+		img, err = r.Local.Open()
+	} else {
+		img, err = image.Open(ctx, r.imageSource(), r.request.Image)
+	}
+	if err == nil {
+		r.event.Digest, r.event.Way = img.Meta.Digest, string(img.Way)
+		r.laps.add("image")
+	}
+	return img, err
+}
+
+func (r *run) imageSource() image.Source {
+	return image.Source{
+		Config:     r.Job.Config,
+		ConfigPath: r.Job.ConfigPath,
+		User:       r.user(),
+		Env:        r.Job.Env,
+		NoPull:     r.request.Pull == "never",
+		Platform:   r.request.Platform,
+		Join:       r.joinStep(r.firstPID),
+		Limits:     r.limitConversions,
+		Tell:       r.addDebug,
+	}
+}
+
 // limitConversions returns what makes a cgroup for a conversion, beside those of Slurm's
 // jobs. It waits for the first task, which tells where they are.
-func (e *Engine) limitConversions() (image.MakeCgroup, error) {
-	task, err := e.firstTask()
+func (r *run) limitConversions() (image.MakeCgroup, error) {
+	task, err := r.firstPID()
 	if err != nil || task == 0 {
 		return nil, err
 	}
-	return func(name string, memory int64) (image.Cgroup, error) { return e.limitConversion(task, name, memory) }, nil
+	return func(name string, memory int64) (image.Cgroup, error) { return r.limitConversion(task, name, memory) }, nil
 }
 
 // limitConversion makes the cgroup. It is nil where Slurm limits no memory with cgroups.

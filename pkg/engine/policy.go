@@ -19,22 +19,22 @@ func (e *Engine) labels() label.Labels {
 
 // loadFilter reads the site's seccomp profile, once and where there is one. The
 // calling thread sees the host's files.
-func (e *Engine) loadFilter() error {
-	path := e.Job.Config.Container.Seccomp
-	if path == "" || e.filter != nil {
+func (r *run) loadFilter() error {
+	path := r.Job.Config.Container.Seccomp
+	if path == "" || r.filter != nil {
 		return nil
 	}
 	var m memory.Memory
-	if !e.rootless() { // whose directories are not root's
-		m = memory.At(filepath.Join(e.Job.Config.RunDir, "found"))
+	if !r.rootless() { // whose directories are not root's
+		m = memory.At(filepath.Join(r.Job.Config.RunDir, "found"))
 	}
 	filter, err := seccomp.Load(path, seccomp.Program(), m)
 	if err != nil {
 		return err
 	}
 	for _, note := range filter.Notes {
-		e.say("debug", fault.Printable("seccomp profile "+path+": "+note))
+		r.addMessage("debug", fault.Printable("seccomp profile "+path+": "+note))
 	}
-	e.filter = &filter
+	r.filter = &filter
 	return nil
 }

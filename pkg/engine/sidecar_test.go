@@ -29,7 +29,7 @@ func TestUmaskOf(t *testing.T) {
 	}
 }
 
-// guest is company that notes whom it met.
+// guest is a sidecar that notes the tasks that it was told of.
 type guest struct {
 	met []int
 	err error
@@ -40,9 +40,9 @@ func (g *guest) Task(pid int) error {
 	return g.err
 }
 
-func TestMeet(t *testing.T) {
+func TestTellSidecars(t *testing.T) {
 	broken, good := &guest{err: errors.New("no")}, &guest{}
-	if err := meet([]hook.Company{broken, good}, 7); !errors.Is(err, broken.err) || len(good.met) != 1 || good.met[0] != 7 {
-		t.Errorf("meet = %v, and the second met %v; want all to be told", err, good.met)
+	if err := tellSidecars([]hook.Sidecar{broken, good}, 7); !errors.Is(err, broken.err) || len(good.met) != 1 || good.met[0] != 7 {
+		t.Errorf("tellSidecars = %v, and the second met %v; want all to be told", err, good.met)
 	}
 }

@@ -125,6 +125,48 @@ layer_of() { skopeo inspect --tls-verify=false --raw "docker://$1" | jq -r '.lay
 	refute_match 'warning'
 }
 
+# never srun|run REF: runs what is cached, in a step or without Slurm.
+never() {
+	case $1 in
+	srun) crun --container-pull=never --container-image="$2" cat /stamp ;;
+	run) as_user BROLGA_CONFIG="$BROLGA_CONFIG" brolga run --pull=never "$2" cat /stamp ;;
+	esac
+}
+
+@test "policy: --container-pull=never verifies the signatures in the cache, in a step and without Slurm" {
+	ref=$(fresh_image)
+	policy require
+	sign site "$ref"
+	run_ok as_user brolga pull --config "$BROLGA_CONFIG" "$ref"
+	mark_logs
+	for how in srun run; do
+		run_ok never "$how" "$ref"
+		expect_match '^life/'
+	done
+	(($(registry_requests) == 0)) || fail "$(registry_requests) requests"
+	# Another key is required now, and no registry tells whether there is such a signature.
+	put "$tools/brolga.toml" "$BROLGA_CONFIG"
+	policy require "$BROLGA_TEST_REGISTRY/**" foreign
+	for how in srun run; do
+		run_fails never "$how" "$ref"
+		expect_match 'by the signatures in your cache \(no registry is to be asked\): .*must be signed'
+	done
+	(($(registry_requests) == 0)) || fail "$(registry_requests) requests"
+	put "$tools/brolga.toml" "$BROLGA_CONFIG"
+	policy warn "$BROLGA_TEST_REGISTRY/**" foreign
+	for how in srun run; do
+		run_ok never "$how" "$ref"
+		expect_match 'warning: .*must be signed'
+		expect_match '^life/'
+	done
+	as_user brolga rmi --force "$ref"
+	for how in srun run; do
+		run_fails never "$how" "$ref"
+		expect_match 'is not in your cache, and is not to be pulled'
+	done
+	expect_clean
+}
+
 @test "policy: the most specific rule decides" {
 	ref=$(fresh_image)
 	policy require "$BROLGA_TEST_REGISTRY/**"

@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"option", "slurm", "seccomp", "sandbox", "label", "image/ref", "image/credential", "bundle/account"},
 	{"request", "edf", "device", "barrier", "image/layout", "image/source", "ssh/setup"},
 	{"ssh/files"},
-	{"job", "ssh/client", "image/pull", "image/load", "image/export", "image/signature", "image/squash", "image/store", "device/cdi", "seccomp/compile", "named"},
+	{"job", "ssh/client", "image/pull", "image/load", "image/export", "image/resolve", "image/signature", "image/squash", "image/store", "device/cdi", "seccomp/compile", "named"},
 	{"image", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle", "hook/external", "hook/replace", "local", "save"},
 	{"container"},

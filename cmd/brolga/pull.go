@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/load"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
+	"github.com/brolga-hpc/brolga/pkg/image/resolve"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 	"github.com/brolga-hpc/brolga/pkg/policy"
 	"github.com/brolga-hpc/brolga/pkg/sandbox"
@@ -44,6 +45,8 @@ func runPull(ctx context.Context, v verb, args []string) error {
 	cache := fs.String("cache", "", "image cache `DIR`; default is the site's choice")
 	missing := fs.Bool("if-missing", false, "do not ask whether a cached tag has changed")
 	progress := fs.String("progress", "auto", "show progress in this `STYLE`: "+pull.Styles)
+	offline := fs.Bool("offline", false, "ask no registry: only verify what is cached")
+	asJSON := fs.Bool("json", false, "print the name and the digest as JSON")
 	quiet := fs.Bool("quiet", false, "the same as --progress=none")
 	platform := fs.String("platform", "", "pull for `[OS/]ARCHITECTURE[/VARIANT]`; default is this machine's")
 	if err := v.parse(fs, args, 1, 1); err != nil {
@@ -73,15 +76,17 @@ func runPull(ctx context.Context, v verb, args []string) error {
 		*progress = "none"
 	}
 	r.Digest, err = fetch(ctx, conf, r, fetchOptions{
-		cache:     *cache,
-		have:      store.NewTiers(conf.Store, identity.User{}).Has, // says nothing about who may use it
-		ifMissing: *missing,
-		progress:  *progress,
-		platform:  wanted,
-		confine:   func() error { return pullSandbox(conf, r, *cache).Enter() },
+		cache:    *cache,
+		have:     store.NewTiers(conf.Store, identity.User{}).Has, // says nothing about who may use it
+		how:      resolve.Fetch{Platform: wanted, IfMissing: *missing, Offline: *offline},
+		progress: *progress,
+		confine:  func() error { return pullSandbox(conf, r, *cache).Enter() },
 	})
 	if err != nil {
 		return err
+	}
+	if *asJSON {
+		return printJSON(resolve.Pulled{Image: r.String(), Digest: r.Digest})
 	}
 	fmt.Println(r)
 	return nil
@@ -89,12 +94,11 @@ func runPull(ctx context.Context, v verb, args []string) error {
 
 // fetchOptions say how an image gets into a cache.
 type fetchOptions struct {
-	cache     string
-	have      func(digest string) bool // whose layers are not needed
-	ifMissing bool
-	progress  string // one of pull.Styles
-	platform  layout.Platform
-	confine   func() error // see [pull.Options]; nil where the process goes on
+	cache    string
+	have     func(digest string) bool // whose layers are not needed
+	how      resolve.Fetch
+	progress string       // one of pull.Styles
+	confine  func() error // see [pull.Options]; nil where the process goes on
 }
 
 // bootID reports whether the holder of a lease is alive (package lease).
@@ -140,7 +144,7 @@ func fetch(ctx context.Context, conf config.Config, r ref.Ref, o fetchOptions) (
 		}
 	}
 	if r.IsLocal() {
-		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: o.cache, Have: o.have, Platform: o.platform})
+		return loadLocal(ctx, conf.Policy, load.Options{Ref: r, Layout: o.cache, Have: o.have, Platform: o.how.Platform})
 	}
 	progress, err := pull.NewProgress(os.Stderr, o.progress)
 	if err != nil {
@@ -150,12 +154,13 @@ func fetch(ctx context.Context, conf config.Config, r ref.Ref, o fetchOptions) (
 		Ref:       r,
 		Layout:    o.cache,
 		Have:      o.have,
-		IfMissing: o.ifMissing,
+		IfMissing: o.how.IfMissing,
+		Offline:   o.how.Offline,
 
 		Credentials: &credential.Finder{Env: os.Environ()},
 		Confine:     o.confine,
 		Registries:  conf.Registries,
-		Platform:    o.platform,
+		Platform:    o.how.Platform,
 		Policy:      pullPolicy(conf.Policy, r),
 		Progress:    progress,
 	})

@@ -3,124 +3,56 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/user"
-	"strings"
 	"syscall"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
-	"github.com/brolga-hpc/brolga/pkg/option"
-	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/image/resolve"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
-// errNotCached means that the user's cache does not know the image.
-var errNotCached = errors.New("image is not in the cache")
-
 // digestOf returns the digest of the image, which is pulled if that is needed
-// and wanted.
+// and wanted. It is empty if the image is used in place.
 func digestOf(cfg config.Config, path string, r request.Request, image ref.Ref, env []string) (string, error) {
-	if usedInPlace, err := checkPlace(cfg, image); err != nil || usedInPlace {
+	cache, err := userCache(cfg, r.UID)
+	if err != nil {
 		return "", err
 	}
-	platform, err := layout.PlatformOr(r.Platform, layout.Host())
-	if err != nil {
-		return "", fmt.Errorf("--%s: %w", option.Platform, err)
+	answer, err := resolve.Decide(resolve.Question{Image: image, Pull: r.Pull, Platform: r.Platform, Config: cfg, Cache: cache})
+	if err != nil || answer.InPlace || answer.Digest != "" {
+		return answer.Digest, err
 	}
-	// Signatures are verified by the pull, which says what it thinks of them.
-	signed := cfg.Policy.RuleFor(image.Origin()).Check != policy.Off
-	if r.Pull != "always" {
-		digest, err := localDigest(cfg, r.UID, image, platform)
-		switch {
-		case err != nil && !errors.Is(err, errNotCached):
-			return "", err
-		case err == nil && !signed:
-			return digest, nil
-		case r.Pull == "never" && err == nil:
-			return "", fmt.Errorf("--%s=never: this cluster verifies the signatures of %s, for which the registry is asked", option.Pull, image)
-		case r.Pull == "never":
-			return "", layout.NotCached(image.String())
+	return pull(cfg, path, image, pullFlags(answer.Fetch, r), env)
+}
+
+func pullFlags(fetch resolve.Fetch, r request.Request) []string {
+	flags := []string{"--json"}
+	for _, f := range []struct {
+		set  bool
+		flag string
+	}{{fetch.IfMissing, "--if-missing"}, {fetch.Offline, "--offline"}, {r.Verbosity == request.Quiet, "--quiet"}} {
+		if f.set {
+			flags = append(flags, f.flag)
 		}
-	}
-	var flags []string
-	if r.Pull != "always" {
-		flags = append(flags, "--if-missing")
-	}
-	if r.Verbosity == request.Quiet {
-		flags = append(flags, "--quiet")
 	}
 	if r.Platform != "" {
 		flags = append(flags, "--platform", r.Platform)
 	}
-	return pull(cfg, path, image, flags, env)
+	return flags
 }
 
-// localDigest looks the image up in the user's cache, which knows an image only
-// once it was pulled as a whole.
-func localDigest(cfg config.Config, uid uint32, image ref.Ref, platform layout.Platform) (string, error) {
+func userCache(cfg config.Config, uid uint32) (string, error) {
 	u, err := user.LookupId(fmt.Sprint(uid))
 	if err != nil {
 		return "", fmt.Errorf("find user %d: %w", uid, err)
 	}
-	cache, err := layout.Open(cfg.UserCache(u.Username, int(uid), u.HomeDir))
-	if err != nil {
-		return "", errNotCached
-	}
-	digest, err := resolve(cache, image)
-	if err != nil {
-		return "", err
-	}
-	m, err := cache.Manifest(digest, platform)
-	if err != nil {
-		return "", errNotCached
-	}
-	// It may have been pulled for another platform, and an image on its own is in no
-	// index that says so.
-	if doc, err := cache.ReadBlob(m.Config.Digest, layout.MaxManifest); err == nil {
-		if err := platform.Check(doc); err != nil {
-			return "", fmt.Errorf("image %s: %w", image, err)
-		}
-	}
-	whole, parts := m.Digests(digest)
-	return digest, cfg.Policy.Permit(image.Origin(), whole, parts)
-}
-
-// resolve looks up what a name means. What is in a file is known from the cache
-// as long as that is the same file.
-func resolve(cache *layout.Layout, image ref.Ref) (string, error) {
-	if !image.IsLocal() || image.Digest != "" {
-		digest, err := cache.Resolve(image)
-		if err != nil {
-			return "", errNotCached
-		}
-		return digest, nil
-	}
-	if image.Kind == ref.OCI {
-		return "", errNotCached // its index has to be read
-	}
-	f, err := source.File(image.Path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	stamp, err := source.Stamp(f)
-	if err != nil {
-		return "", err
-	}
-	index, err := cache.Index()
-	if err != nil {
-		return "", errNotCached
-	}
-	if d := index.FindSource(image.Name(), stamp); d != nil {
-		return d.Digest, nil
-	}
-	return "", errNotCached
+	return cfg.UserCache(u.Username, int(uid), u.HomeDir), nil
 }
 
 // pull runs "brolga pull", with its progress on standard error, and returns the
@@ -143,17 +75,19 @@ func pull(cfg config.Config, path string, image ref.Ref, flags, env []string) (s
 	if err != nil {
 		return "", fmt.Errorf("pull %s: start %s: %w", image, cfg.Client, err)
 	}
-	printed, readErr := io.ReadAll(output)
+	printed, readErr := budget.Read(output, maxPulled)
 	if err := errors.Join(readErr, wait(pid)); err != nil {
 		return "", fmt.Errorf("pull %s: %w", image, err)
 	}
-	text := strings.TrimSpace(string(printed))
-	digest := text[strings.LastIndexByte(text, '@')+1:] // a path may have one too
-	if !ref.IsDigest(digest) {
+	var pulled resolve.Pulled
+	if err := json.Unmarshal(printed, &pulled); err != nil || !ref.IsDigest(pulled.Digest) {
 		return "", fmt.Errorf("internal error: %s pull printed %q", cfg.Client, printed)
 	}
-	return digest, nil
+	return pulled.Digest, nil
 }
+
+// maxPulled limits the size in bytes of what a pull prints: two names.
+const maxPulled = 64 << 10
 
 // errReported means that the user has read on standard error what went wrong.
 var errReported = errors.New("the program has said why")

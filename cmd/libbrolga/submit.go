@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/job"
@@ -86,31 +85,6 @@ func checkSave(r request.Request) error {
 		return fmt.Errorf("--%s: %w", option.Save, err)
 	}
 	return dir.Close()
-}
-
-// checkPlace tells whether an image is used where it is, and has no digest. What
-// is wrong with such a one is said now.
-func checkPlace(cfg config.Config, image ref.Ref) (bool, error) {
-	switch image.Kind {
-	case ref.Directory:
-		f, err := source.Directory(image.Path)
-		if err != nil {
-			return false, err
-		}
-		return true, f.Close()
-	case ref.Squashfs:
-		f, err := source.Squashfs(image.Path)
-		if err != nil {
-			return false, err
-		}
-		defer f.Close()
-		way, err := source.WayOf(source.PolicyOf(cfg), f)
-		if err == nil && way != source.Convert && image.Digest != "" {
-			err = fmt.Errorf("image name %q: the digest of a squashfs that is used as it is cannot be checked", image)
-		}
-		return way != source.Convert, err
-	}
-	return false, nil
 }
 
 // groupsOfProcess are the calling user's, for the submitting side.

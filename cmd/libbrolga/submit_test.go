@@ -82,6 +82,7 @@ func client(t *testing.T, script string) config.Config {
 
 func TestPull(t *testing.T) {
 	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const answer = `echo '{"Image": "x", "Digest": "` + digest + `"}'`
 	image, err := ref.Parse("ubuntu:24.04")
 	if err != nil {
 		t.Fatal(err)
@@ -91,10 +92,10 @@ func TestPull(t *testing.T) {
 		env                []string
 		err                string // substring; empty means success
 	}{
-		{name: "digest", script: "echo docker.io/library/ubuntu:24.04@" + digest},
-		{name: "arguments", script: `[ "$*" = "pull --if-missing docker.io/library/ubuntu:24.04" ] && echo x@` + digest},
-		{name: "configuration", script: `[ "$*" = "pull --config /a.toml --if-missing docker.io/library/ubuntu:24.04" ] && echo x@` + digest, path: "/a.toml"},
-		{name: "environment", script: `[ "$A$HOME" = b ] && echo x@` + digest, env: []string{"A=b"}},
+		{name: "digest", script: answer},
+		{name: "arguments", script: `[ "$*" = "pull --if-missing docker.io/library/ubuntu:24.04" ] && ` + answer},
+		{name: "configuration", script: `[ "$*" = "pull --config /a.toml --if-missing docker.io/library/ubuntu:24.04" ] && ` + answer, path: "/a.toml"},
+		{name: "environment", script: `[ "$A$HOME" = b ] && ` + answer, env: []string{"A=b"}},
 
 		{name: "status", script: "exit 3", err: errReported.Error()},
 		{name: "signal", script: "kill -KILL $$", err: "pull docker.io/library/ubuntu:24.04: ended by signal killed"},
@@ -124,7 +125,7 @@ func TestPull(t *testing.T) {
 // TestSubmit checks the answer of a submission whose image has to be pulled.
 func TestSubmit(t *testing.T) {
 	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	c := client(t, "echo x@"+digest)
+	c := client(t, `echo '{"Digest": "`+digest+`"}'`)
 	path := filepath.Join(t.TempDir(), "brolga.toml")
 	text := "client = '" + c.Client + "'\ncache = '" + t.TempDir() + "/{uid}'\ncontainer.allow_root = true\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

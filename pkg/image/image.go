@@ -201,7 +201,7 @@ func (g *getter) get(ctx context.Context) (store.Image, error) {
 	}
 	pinned := g.ref
 	pinned.Digest = top
-	if g.rule.Check == policy.Require && !pulled {
+	if g.rule.Check == policy.Require && !pulled && !g.NoPull {
 		pulled = true // it fetches the signatures, too
 		if err := g.pull(ctx, pinned); err != nil {
 			return store.Image{}, err

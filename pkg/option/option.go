@@ -291,7 +291,7 @@ var Table = []Option{
 		Name: Pull, Arg: "missing|always|never",
 		Usage: "when to ask the registry for the image",
 		Doc: "`missing` (default): if it is not in your cache. `always`: also whether the tag has changed, once, where the step is " +
-			"submitted. `never`: not at all; an image that is not in your cache is an error.",
+			"submitted. `never`: not at all; an image that is not in your cache is an error. Signatures that the site wants must be in the cache, too.",
 	},
 	{
 		Name: Platform, Arg: "[OS/]ARCHITECTURE[/VARIANT]",

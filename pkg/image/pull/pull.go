@@ -42,6 +42,8 @@ type Options struct {
 	// IfMissing takes a tag that the cache knows to mean what it meant, and asks
 	// no registry about it.
 	IfMissing bool
+	// Offline asks no registry at all: what the cache lacks is an error.
+	Offline bool
 	// Platform is what the image is to run on; zero is this machine's.
 	Platform layout.Platform
 	// Credentials finds what to log in with, as Ref.User; nil is nothing.
@@ -97,11 +99,14 @@ func pull(ctx context.Context, o Options) (Result, error) {
 	if p.platform == (layout.Platform{}) {
 		p.platform = layout.Host()
 	}
-	known := o.Ref.Digest != "" || o.IfMissing // what the name means cannot change
+	known := o.Ref.Digest != "" || o.IfMissing || o.Offline // what the name means cannot change
 	if known {
 		if res, ok := p.local(); ok {
 			return res, errors.Join(p.record(ctx, res), p.accept(ctx))
 		}
+	}
+	if o.Offline {
+		return Result{}, layout.NotCached(o.Ref.String())
 	}
 	before := p.stamp()
 	held, err := lease.Acquire(ctx, l.LeasePath(leaseName(o.Ref)), lease.Options{

@@ -42,19 +42,30 @@ func (p *puller) accept(ctx context.Context) error {
 		return nil
 	}
 	err := p.verify()
-	if err != nil && (policy.Warn == nil || !p.o.IfMissing || !p.asked()) {
-		if err = p.confine(ctx); err == nil {
-			err = p.signatures(ctx)
-		}
-		if err == nil {
-			err = p.verify()
-		}
+	switch {
+	case err == nil:
+	case p.o.Offline:
+		err = fmt.Errorf("by the signatures in your cache (no registry is to be asked): %w", err)
+	case policy.Warn == nil || !p.o.IfMissing || !p.asked():
+		err = p.fetchAndVerify(ctx)
 	}
 	if err != nil && policy.Warn != nil && ctx.Err() == nil {
 		policy.Warn(err)
 		return nil
 	}
 	return err
+}
+
+// fetchAndVerify asks the registry for signatures.
+func (p *puller) fetchAndVerify(ctx context.Context) error {
+	err := p.confine(ctx)
+	if err == nil {
+		err = p.signatures(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return p.verify()
 }
 
 func (p *puller) verify() error {

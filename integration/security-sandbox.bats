@@ -163,12 +163,12 @@ users_secret() { as_user sh -c 'umask 077; echo secret >secret'; }
 		common()
 		attempt("read-secret", lambda: open("$user_home/secret"))
 		attempt("write-home", lambda: open("$user_home/secret", "w"))
-		attempt("make-saved-file", lambda: open(sys.argv[-1], "xb"))
+		attempt("write-saved-file", lambda: open(sys.argv[-1], "r+b"))
 	SCRIPT
 	in_front "tar2sqfs = \"$tools/tar2sqfs\""
 	as_user mkdir saved
 	run_fails crun --container-image="$BROLGA_TEST_IMAGE" --container-save=saved/c.sqsh true
-	expect_could 'make-saved-file'
+	expect_could 'write-saved-file'
 	[[ -z $(ls -A "$user_home/saved") ]]
 	expect_clean
 }

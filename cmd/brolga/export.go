@@ -6,12 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 	"slices"
 	"strings"
 
@@ -24,7 +19,6 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/load"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/squash"
 )
 
 // runExport writes an image to a squashfs, an OCI image layout or an archive of
@@ -82,33 +76,15 @@ func isTar(to ref.Ref) bool {
 }
 
 func exportTo(ctx context.Context, conf config.Config, r, to ref.Ref, force bool) error {
-	if _, err := os.Lstat(to.Path); err == nil && !force {
-		return exists(to.Path)
+	target := export.Target{Place: to, Force: force, Tar2sqfs: conf.Tar2sqfs, Limits: conf.Convert}
+	if err := target.Check(); err != nil { // before anything is pulled
+		return err
 	}
 	img, err := complete(ctx, conf, r)
 	if err != nil {
 		return err
 	}
-	// Beside the target, so that it can be moved there.
-	scratch, err := os.MkdirTemp(filepath.Dir(to.Path), ".brolga-export-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(scratch)
-	img.Name = to.Tag
-	made := filepath.Join(scratch, "image")
-	switch to.Kind {
-	case ref.OCI:
-		err = export.Directory(ctx, img, made)
-	case ref.OCIArchive:
-		err = writeFile(made, func(w io.Writer) error { return export.Archive(ctx, img, w) })
-	default:
-		err = exportSquashfs(ctx, conf, img, made)
-	}
-	if err != nil {
-		return err
-	}
-	return move(made, to.Path, force)
+	return target.Write(ctx, img)
 }
 
 // complete returns the image with all layers in the cache, also where the store
@@ -143,68 +119,4 @@ func complete(ctx context.Context, conf config.Config, r ref.Ref) (export.Image,
 	}
 	m, err := l.Manifest(digest, layout.Host())
 	return export.Image{Layout: l, Manifest: m}, err
-}
-
-// exportSquashfs writes the root file system as the store would have it.
-func exportSquashfs(ctx context.Context, conf config.Config, img export.Image, path string) error {
-	in := squash.Input{Manifest: img.Manifest}
-	for _, d := range img.Manifest.Layers {
-		f, err := img.Layout.Blob(d.Digest)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in.Layers = append(in.Layers, f)
-	}
-	if img.Manifest.IsSquashfs() {
-		return writeFile(path, func(w io.Writer) error {
-			_, err := io.Copy(w, in.Layers[0])
-			return err
-		})
-	}
-	var err error
-	if in.Config, err = img.Layout.ReadBlob(img.Manifest.Config.Digest, layout.MaxManifest); err != nil {
-		return err
-	}
-	_, err = squash.Convert(ctx, in, path, conf.Tar2sqfs, conf.Convert)
-	return err
-}
-
-func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Sync(), f.Close())
-}
-
-// move gives what was made its name in one step. A directory that is in the way
-// is replaced in two, and only if it is an image layout.
-func move(made, path string, force bool) error {
-	if !force {
-		err := unix.Renameat2(unix.AT_FDCWD, made, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-			// The file system cannot do that; NFS is one.
-			if err = os.Link(made, path); errors.Is(err, fs.ErrPermission) { // a directory
-				err = os.Rename(made, path)
-			}
-		}
-		if errors.Is(err, fs.ErrExist) {
-			return exists(path)
-		}
-		return err
-	}
-	if st, err := os.Lstat(path); err == nil && st.IsDir() {
-		if _, err := os.Lstat(filepath.Join(path, "oci-layout")); err != nil {
-			return fmt.Errorf("%s is a directory, but no OCI image layout: it is not replaced", path)
-		}
-		if err := os.Rename(path, filepath.Join(filepath.Dir(made), "old")); err != nil {
-			return err
-		}
-	}
-	return os.Rename(made, path)
-}
-
-func exists(path string) error {
-	return fault.WithHint(fmt.Errorf("%s exists", printable(path)), "choose another name, or give --force to replace it")
 }

@@ -47,8 +47,7 @@ func runSave(ctx context.Context, v verb, args []string) error {
 	}
 	unix.Umask(int(mask)) // of tar2sqfs as well
 	// tar2sqfs, which is started next, has no use for it.
-	err = inAllThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
-	if err = errors.Join(err, confine(conf.Convert)); err != nil {
+	if err := errors.Join(sandbox.DropAmbient(), sandbox.Limit(conf.Convert)); err != nil {
 		return err
 	}
 	dir, tree := os.NewFile(3, "the directory"), os.NewFile(4, "/")

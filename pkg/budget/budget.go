@@ -33,6 +33,15 @@ func Size(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
+// RoundedSize writes a number of bytes, rounded up to mebibytes, or to kibibytes if there are
+// few.
+func RoundedSize(n int64) string {
+	if n > 0 && n < 1<<20 {
+		return fmt.Sprintf("%d KiB", (n+1<<10-1)>>10)
+	}
+	return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
+}
+
 // Read reads all of r, which may be as long as the limit.
 func Read(r io.Reader, limit int64) ([]byte, error) {
 	var b bytes.Buffer

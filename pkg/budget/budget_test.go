@@ -74,3 +74,11 @@ func TestMeter(t *testing.T) {
 		t.Errorf("ReadAll = %q, %v; want the rest", got, err)
 	}
 }
+
+func TestRoundedSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 MiB", 1: "1 KiB", 1 << 19: "512 KiB", 1<<20 + 1: "2 MiB", 5 << 20: "5 MiB"} {
+		if got := RoundedSize(n); got != want {
+			t.Errorf("RoundedSize(%d) = %s; want %s", n, got, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ package image
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
-	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
 )
@@ -69,7 +67,7 @@ func (g *getter) client(ctx context.Context, c command.Cmd) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
-	return PassOn(err)
+	return command.PassOn(err)
 }
 
 func (g *getter) verb(name string) []string {
@@ -78,38 +76,6 @@ func (g *getter) verb(name string) []string {
 	}
 	return []string{name, "--config", g.ConfigPath}
 }
-
-// PassOn returns the error and the hint that a brolga command printed, as if
-// they were ours.
-func PassOn(err error) error {
-	var ce *command.Error
-	if !errors.As(err, &ce) {
-		return err
-	}
-	const errorTag, hintTag = "brolga: error: ", "brolga: hint: "
-	var text, hint string
-	for line := range strings.Lines(ce.Stderr) {
-		line = strings.TrimSuffix(line, "\n")
-		if s, ok := strings.CutPrefix(line, errorTag); ok {
-			text, hint = s, ""
-		} else if s, ok := strings.CutPrefix(line, hintTag); ok {
-			hint = s
-		}
-	}
-	if text == "" {
-		return err
-	}
-	passed := clientError{text}
-	if hint == "" {
-		return passed
-	}
-	return fault.WithHint(passed, hint)
-}
-
-// clientError is what a brolga command said went wrong.
-type clientError struct{ text string }
-
-func (e clientError) Error() string { return e.text }
 
 const path = "PATH=/usr/local/bin:/usr/bin:/bin"
 

@@ -47,6 +47,7 @@ import (
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/budget"
+	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
@@ -113,7 +114,7 @@ func Get(ctx context.Context, s Source, r ref.Ref) (store.Image, error) {
 	}
 	g.rule = s.Config.Policy.RuleFor(r.Origin())
 	img, err := g.get(ctx)
-	var told clientError
+	var told command.Told
 	switch {
 	case errors.As(err, &told):
 		return store.Image{}, err // names the image already

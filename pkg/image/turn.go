@@ -105,7 +105,7 @@ func (g *getter) limited(ctx context.Context, limit MakeCgroup, name string, c c
 // tidied removes what a conversion has left that was killed. One that failed has
 // removed it.
 func (g *getter) tidied(err error) error {
-	var told clientError
+	var told command.Told
 	if err == nil || errors.As(err, &told) {
 		return err
 	}

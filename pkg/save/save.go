@@ -25,7 +25,6 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/identity"
-	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/option"
 )
@@ -92,7 +91,7 @@ func (t *Target) Write(ctx context.Context, p Params) error {
 	if !p.OnlyAsUser {
 		c.Ambient = []uintptr{unix.CAP_DAC_READ_SEARCH}
 	}
-	err := image.PassOn(command.Run(ctx, c))
+	err := command.PassOn(command.Run(ctx, c))
 	if err == nil {
 		return nil
 	}

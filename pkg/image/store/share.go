@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
@@ -42,7 +43,7 @@ func (s *Store) CheckShare(share Share) error {
 		return err
 	}
 	if c.inUse >= share.Size {
-		return fmt.Errorf("%w: images in use take %d MiB of %d MiB", ErrShare, mebi(c.inUse), mebi(share.Size))
+		return fmt.Errorf("%w: images in use take %s of %s", ErrShare, budget.RoundedSize(c.inUse), budget.RoundedSize(share.Size))
 	}
 	return nil
 }
@@ -82,10 +83,8 @@ func (share Share) check(used, size int64) error {
 	if used+size <= share.Size {
 		return nil
 	}
-	return fmt.Errorf("%w: images in use take %d MiB of %d MiB, and this one takes %d MiB", ErrShare, mebi(used), mebi(share.Size), mebi(size))
+	return fmt.Errorf("%w: images in use take %s of %s, and this one takes %s", ErrShare, budget.RoundedSize(used), budget.RoundedSize(share.Size), budget.RoundedSize(size))
 }
-
-func mebi(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
 
 // contents is what a share has.
 type contents struct {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package convert
 
 import (
 	"context"
@@ -12,10 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/squash"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
+	"github.com/brolga-hpc/brolga/pkg/sandbox"
 )
 
 // storeLimits are what a conversion must leave of a store to others. Sizes are in
@@ -77,13 +79,13 @@ func limitImage(most int64) error {
 	if most == 0 {
 		return nil
 	}
-	return lower(unix.RLIMIT_FSIZE, uint64(most))
+	return sandbox.Lower(unix.RLIMIT_FSIZE, uint64(most))
 }
 
 // explainSize names the user's share where an image exceeds most bytes.
 func explainSize(err error, most int64) error {
 	if most > 0 && errors.Is(err, squash.ErrTooLarge) {
-		return fault.WithHint(fmt.Errorf("the image is larger than all that one user may have in the store, %s", mebibytes(most)), shareHint)
+		return fault.WithHint(fmt.Errorf("the image is larger than all that one user may have in the store, %s", budget.RoundedSize(most)), shareHint)
 	}
 	return err
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package convert
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -17,7 +18,6 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/squash"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
@@ -35,51 +35,42 @@ type squashed struct {
 // maxSquashed limits what is read of that: an image's configuration and two files.
 const maxSquashed = 32 << 20
 
-// runSquash writes the squashfs of an image. It is internal: brolga convert calls it.
-//
-//	brolga squash [--config FILE] [--platform PLATFORM] [--own] [--most BYTES] DRAFT MANIFEST-DIGEST
+// Squashing says what Squash writes.
+type Squashing struct {
+	// Draft is the path of the squashfs, an empty file; Digest is that of the manifest.
+	Draft, Digest string
+	OneOwner      bool
+	Platform      layout.Platform
+	// Most is what the user may have in the store, in bytes, 0 without a limit.
+	Most int64
+}
+
+// Squash writes the squashfs of an image to its draft, and says on out what it is.
 //
 // It is all of a conversion that reads configurations, layers and squashfs files of
-// users. So it is started in a sandbox, in which there is no file but DRAFT, which is
-// empty, and the programs it runs, and no network: what an image makes of it cannot
+// users. So it is started in a sandbox, in which there is no file but the draft and the
+// programs it runs, and no network: what an image makes of it cannot
 // get at the store that it will be in.
-// The descriptors are those of brolga convert, and after them two scratch files if
+// The descriptors are those of Convert, and after them two scratch files if
 // the image is a squashfs.
-func runSquash(ctx context.Context, v verb, args []string) error {
-	fs := v.flags()
-	configPath := configFlag(fs)
-	platform := fs.String("platform", "", "`PLATFORM` of the image")
-	own := fs.Bool("own", false, "all files belong to root")
-	most := fs.Int64("most", 0, "`BYTES` that the user may have in the store, 0 without a limit")
-	if err := v.parse(fs, args, 2, 2); err != nil {
-		return err
-	}
-	conf, err := loadConfig(*configPath)
-	if err != nil {
-		return err
-	}
-	wanted, err := layout.PlatformOr(*platform, layout.Host())
-	if err != nil {
-		return err
-	}
-	debug.SetMemoryLimit(usualMemory)
+func Squash(ctx context.Context, conf config.Config, s Squashing, out io.Writer) error {
+	debug.SetMemoryLimit(sandbox.UsualMemory)
 	noteTooLarge()
-	draft := fs.Arg(0)
-	in, scratch, err := squashInput(fs.Arg(1), draft)
+	in, scratch, err := squashInput(s.Digest, s.Draft)
 	if err != nil {
 		return err
 	}
-	in.OneOwner = *own
-	var out squashed
-	if out.Platform, out.Config, err = readConfig(in.Config, wanted); err != nil {
+	in.OneOwner = s.OneOwner
+	var is squashed
+	if is.Platform, is.Config, err = readConfig(in.Config, s.Platform); err != nil {
 		return err
 	}
-	kept, err := squashTo(ctx, conf, in.Input, scratch, draft, *most)
+	kept, err := squashTo(ctx, conf, in.Input, scratch, s.Draft, s.Most)
 	if err != nil {
-		return explainSize(err, *most)
+		return explainSize(err, s.Most)
 	}
-	out.Passwd, out.Group = kept["etc/passwd"], kept["etc/group"]
-	return json.NewEncoder(os.Stdout).Encode(out)
+	is.Passwd, is.Group = kept["etc/passwd"], kept["etc/group"]
+	return json.NewEncoder(out).Encode(is)
 }
 
 // squashInput reads what the image is, and takes the scratch files, if it has any.
@@ -119,7 +110,7 @@ func squashTo(ctx context.Context, conf config.Config, in squash.Input, scratch 
 
 // inSandbox has brolga squash write the draft, of at most that many bytes, and returns
 // what it says. No process is left then that could change the draft.
-func inSandbox(ctx context.Context, conf config.Config, of order, in input, draft string, most int64) (squashed, error) {
+func inSandbox(ctx context.Context, conf config.Config, of Order, in input, draft string, most int64) (squashed, error) {
 	scratch, err := squashFiles(in, draft)
 	defer closeFiles(scratch)
 	if err != nil {
@@ -132,8 +123,8 @@ func inSandbox(ctx context.Context, conf config.Config, of order, in input, draf
 	if err != nil {
 		return squashed{}, err
 	}
-	args := []string{"squash", "--config", of.config, "--platform", of.platform.String(), "--most", strconv.FormatInt(most, 10)}
-	if of.oneOwner {
+	args := []string{"squash", "--config", of.ConfigPath, "--platform", of.Platform.String(), "--most", strconv.FormatInt(most, 10)}
+	if of.OneOwner {
 		args = append(args, "--own")
 	}
 	// It ends itself before, unless an image has taken it over.
@@ -146,7 +137,7 @@ func inSandbox(ctx context.Context, conf config.Config, of order, in input, draf
 		Files:  slices.Concat([]*os.File{in.manifest, in.config}, in.Layers, scratch),
 		Stdout: &said,
 	}
-	box := sandbox.Of(conf.Sandbox, sandbox.Programs(self, conf.Tar2sqfs, conf.Sqfs2tar), sandbox.Read(cmp.Or(of.config, config.DefaultPath)), sandbox.Write(draft))
+	box := sandbox.Of(conf.Sandbox, sandbox.Programs(self, conf.Tar2sqfs, conf.Sqfs2tar), sandbox.Read(cmp.Or(of.ConfigPath, config.DefaultPath)), sandbox.Write(draft))
 	for _, f := range scratch {
 		box.Rules = append(box.Rules, sandbox.ReadOpen(f)) // sqfs2tar opens it again
 	}
@@ -155,7 +146,7 @@ func inSandbox(ctx context.Context, conf config.Config, of order, in input, draf
 	if err != nil {
 		return squashed{}, err
 	}
-	err = errors.Join(image.PassOn(command.Run(ctx, cmd)), command.EndOrphans())
+	err = errors.Join(command.PassOn(command.Run(ctx, cmd)), command.EndOrphans())
 	var out squashed
 	if err == nil {
 		err = json.Unmarshal(said.Bytes(), &out)

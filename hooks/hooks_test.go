@@ -9,9 +9,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
-// hasMoment tells whether a hook has the method of a moment.
-func hasMoment(h hook.Hook, moment string) (ok bool) {
-	switch moment {
+// hasStage tells whether a hook has the method of a stage.
+func hasStage(h hook.Hook, stage string) (ok bool) {
+	switch stage {
 	case hook.AtEdit:
 		_, ok = h.(hook.Editor)
 	case hook.AtInspect:
@@ -39,8 +39,8 @@ func TestAll(t *testing.T) {
 		if d.When == "" || d.Effect == "" {
 			t.Errorf("hook %s is described by %+v", h.Name(), d)
 		}
-		if !hasMoment(h, d.Moment) {
-			t.Errorf("hook %s says that its moment is %q; it has no such method, or one of another type", h.Name(), d.Moment)
+		if !hasStage(h, d.Stage) {
+			t.Errorf("hook %s says that its stage is %q; it has no such method, or one of another type", h.Name(), d.Stage)
 		}
 	}
 	entries, err := os.ReadDir(".")

@@ -46,10 +46,10 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/engine"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
-	"github.com/brolga-hpc/brolga/pkg/job"
-	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/named"
 	"github.com/brolga-hpc/brolga/pkg/save"
+	"github.com/brolga-hpc/brolga/pkg/standalone"
+	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -83,7 +83,7 @@ func main() {
 	case "poststop":
 		poststop()
 	case "step", "run":
-		if err := step(began, verb == "run"); err != nil {
+		if err := serve(began, verb == "run"); err != nil {
 			fmt.Fprint(os.Stderr, fault.Format("brolga-helper: ", err))
 			os.Exit(1)
 		}
@@ -103,7 +103,7 @@ func closeOff(verb string) error {
 	return command.Hide()
 }
 
-func step(began time.Time, withoutSlurm bool) (err error) {
+func serve(began time.Time, withoutSlurm bool) (err error) {
 	unix.CloseOnExec(socket)
 	tasks := task.Listen(socket)
 	defer func() {
@@ -128,7 +128,7 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 	go endWithStep(withoutSlurm, end)
 	leaveSlurmstepd()
 	j, here, err := read(withoutSlurm)
-	e := &engine.Engine{Job: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Staying: staying, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
+	e := &engine.Engine{Step: j, Hooks: hooks.All(), Programs: programs, Saving: saving, Servers: servers, Staying: staying, Began: began, Stepd: stepd(), Tell: tellStepd, Local: here}
 	if err == nil {
 		e.Namespace, err = os.Open("/proc/self/ns/mnt")
 	}
@@ -143,14 +143,14 @@ func step(began time.Time, withoutSlurm bool) (err error) {
 }
 
 // read reads what to do.
-func read(withoutSlurm bool) (job.Job, *local.Container, error) {
+func read(withoutSlurm bool) (step.Step, *standalone.Container, error) {
 	if !withoutSlurm {
-		j, err := job.Read(os.Stdin)
+		j, err := step.Read(os.Stdin)
 		return j, nil, err
 	}
 	unix.CloseOnExec(imageFile)
-	c, err := local.Read(os.Stdin, imageFile)
-	return c.Job, &c, err
+	c, err := standalone.Read(os.Stdin, imageFile)
+	return c.Step, &c, err
 }
 
 // request is the descriptor that the request is read from, a socket whose other end
@@ -228,7 +228,7 @@ func end(args []string) error {
 	if err != nil {
 		return fmt.Errorf("end: %q is no job", args[2])
 	}
-	cfg, _, err := job.Call{ConfigPath: conf}.LoadConfig(trust.Read)
+	cfg, _, err := step.Call{ConfigPath: conf}.LoadConfig(trust.Read)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 // listedHook is how a hook is shown.
 type listedHook struct {
 	Name   string `json:"name"`
-	Moment string `json:"moment"`
+	Stage  string `json:"moment"`
 	When   string `json:"when"`
 	Effect string `json:"effect"`
 }
@@ -42,7 +42,7 @@ func runHooks(_ context.Context, v verb, args []string) error {
 	listed := []listedHook{}
 	for _, h := range all {
 		d := h.Describe()
-		listed = append(listed, listedHook{h.Name(), d.Moment, d.When, d.Effect})
+		listed = append(listed, listedHook{h.Name(), d.Stage, d.When, d.Effect})
 		listed = append(listed, offers(conf, h)...)
 	}
 	if printErr := printHooks(listed, *asJSON); printErr != nil {
@@ -62,7 +62,7 @@ func allHooks(conf config.Config) ([]hook.Hook, error) {
 func offers(conf config.Config, h hook.Hook) []listedHook {
 	var all []listedHook
 	add := func(name string, d hook.Description) {
-		all = append(all, listedHook{h.Name() + " " + name, d.Moment, d.When, d.Effect})
+		all = append(all, listedHook{h.Name() + " " + name, d.Stage, d.When, d.Effect})
 	}
 	switch h.(type) {
 	case mountset.Hook:
@@ -84,7 +84,7 @@ func printHooks(all []listedHook, asJSON bool) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "HOOK\tMOMENT\tWHEN\tEFFECT")
 	for _, h := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(h.Name), h.Moment, printable(h.When), printable(h.Effect))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(h.Name), h.Stage, printable(h.When), printable(h.Effect))
 	}
 	return w.Flush()
 }

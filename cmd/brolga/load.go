@@ -14,7 +14,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/load"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // runLoad puts the images of archives, layouts and squashfs files into the user's
@@ -114,7 +114,7 @@ func parseSource(arg string) (ref.Ref, error) {
 	r.Kind = ref.OCI
 	if !st.IsDir() {
 		r.Kind = ref.DockerArchive // or an OCI one: the content tells
-		if f, err := source.Squashfs(r.Path); err == nil {
+		if f, err := userfile.Squashfs(r.Path); err == nil {
 			f.Close()
 			r.Kind = ref.Squashfs
 		}

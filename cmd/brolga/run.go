@@ -16,16 +16,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/bundle/account"
+	"github.com/brolga-hpc/brolga/pkg/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/edf"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
-	"github.com/brolga-hpc/brolga/pkg/job"
-	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/standalone"
+	"github.com/brolga-hpc/brolga/pkg/step"
 )
 
 // runError is a failure of run before the command was started.
@@ -52,7 +52,7 @@ func runRun(ctx context.Context, v verb, args []string) error {
 type runner struct {
 	conf     config.Config
 	confPath string
-	call     job.Call
+	call     step.Call
 	asked    option.Set
 	request  request.Request
 	command  []string // as far as it is given
@@ -192,8 +192,8 @@ func (l *runner) takeCommand(img image.Image) error {
 // launch has the launcher take the place of this process.
 func (l *runner) launch(img image.Image) error {
 	r := &l.request
-	message, err := local.Write(local.Message{
-		Job:      job.Job{Asked: l.asked, Config: l.conf, ConfigPath: l.confPath, Request: *r, Account: l.call.Account, Groups: l.call.Groups, Env: l.call.Step.Env},
+	message, err := standalone.Write(standalone.Message{
+		Step:     step.Step{Asked: l.asked, Config: l.conf, ConfigPath: l.confPath, Request: *r, Account: l.call.Account, Groups: l.call.Groups, Env: l.call.Step.Env},
 		Way:      img.Way,
 		Meta:     img.Meta,
 		Terminal: terminal(),

@@ -18,7 +18,7 @@ import (
 	"unsafe"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -27,7 +27,7 @@ func main() {}
 //export brolga_submit
 func brolga_submit(message *C.brolga_byte, length C.size_t, reply *C.char, size C.size_t) C.int {
 	return answer(reply, size, func() ([]wire.Record, error) {
-		call, err := job.Parse(bytesOf(message, length))
+		call, err := step.Parse(bytesOf(message, length))
 		if err != nil {
 			return nil, err
 		}

@@ -9,18 +9,18 @@ import (
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
-	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
+	"github.com/brolga-hpc/brolga/pkg/step"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
 // submit checks what the user asked for and pins the image to a digest, which
 // it pulls if the user's cache lacks it. Identity: the user, in srun, sbatch or
 // salloc. The answer sets the variable that tells the compute nodes the digest.
-func submit(c job.Call) ([]wire.Record, error) {
+func submit(c step.Call) ([]wire.Record, error) {
 	c.Step.UID, c.Step.GID, c.Step.Groups = uint32(os.Getuid()), uint32(os.Getgid()), groupsOfProcess()
 	c.Step.MultiProg = slurm.MultiProg(os.Args)
 	cfg, path, err := c.LoadConfig(os.ReadFile)
@@ -67,7 +67,7 @@ func submit(c job.Call) ([]wire.Record, error) {
 }
 
 // shared adds what the nodes of the step share, if it is a step, and they do.
-func shared(c job.Call, answer []wire.Record, r request.Request) ([]wire.Record, error) {
+func shared(c step.Call, answer []wire.Record, r request.Request) ([]wire.Record, error) {
 	if c.Launches && r.SharesSecret() {
 		return share(answer, r)
 	}
@@ -80,7 +80,7 @@ func checkSave(r request.Request) error {
 	if r.Save == nil || strings.Contains(filepath.Dir(r.Save.Path), "%") {
 		return nil
 	}
-	dir, err := source.Destination(r.Save.Path)
+	dir, err := userfile.Destination(r.Save.Path)
 	if err != nil {
 		return fmt.Errorf("--%s: %w", option.Save, err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -131,7 +131,7 @@ func TestSubmit(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in, err := job.Parse(message("context=submit", "config="+path, "option=container-image", "value=ubuntu", "env=A=b"))
+	in, err := step.Parse(message("context=submit", "config="+path, "option=container-image", "value=ubuntu", "env=A=b"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (Hook) Name() string { return "batchscript" }
 
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
-	return hook.Description{Moment: hook.AtEdit, When: "batch steps", Effect: "mounts the directory of the batch script, read-only"}
+	return hook.Description{Stage: hook.AtEdit, When: "batch steps", Effect: "mounts the directory of the batch script, read-only"}
 }
 
 // Wanted implements hook.Hook.

@@ -39,7 +39,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/device"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
@@ -70,7 +70,7 @@ func (Hook) Name() string { return "device" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtInspect,
+		Stage:  hook.AtInspect,
 		When:   "--" + option.Device + ", or GPUs of Slurm's",
 		Effect: "shows devices with their driver's libraries",
 	}
@@ -201,7 +201,7 @@ func (p *plan) addDriver() error {
 
 // look notes files of the host before they are looked at.
 func (p *plan) look(paths ...string) {
-	p.found.Sources = append(p.found.Sources, memory.Look(paths)...)
+	p.found.Sources = append(p.found.Sources, nodecache.Look(paths)...)
 }
 
 func (p *plan) warn(format string, args ...any) {

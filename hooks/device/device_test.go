@@ -17,7 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
@@ -263,7 +263,7 @@ func TestRemembered(t *testing.T) {
 	host.write("/cdi/gpu.json", strings.ReplaceAll(specification, "HOST", host.dir))
 	image := newImage(t)
 	h := Hook{Root: "/no/such/root", Program: program(t)}
-	known := hook.Known{Memory: memory.At(t.TempDir()), Image: "sha256:x"}
+	known := hook.Known{Memory: nodecache.At(t.TempDir()), Image: "sha256:x"}
 	inspect := func(a request.Accelerators) (hook.Found, error) {
 		a.CDI.Directories = []string{host.dir + "/cdi", host.dir + "/late"}
 		a.GPU = config.Default().GPU

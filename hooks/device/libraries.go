@@ -11,7 +11,7 @@ import (
 
 	bundlespec "github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/library"
+	"github.com/brolga-hpc/brolga/pkg/ldso"
 )
 
 // lib is a library of the host: the names that programs ask for, its file, and
@@ -23,7 +23,7 @@ type lib struct {
 
 // addLibrary adds a library that is mounted. Other files are passed over.
 func (p *plan) addLibrary(host, container string) {
-	if _, ok := library.ParseName(filepath.Base(host)); !ok {
+	if _, ok := ldso.ParseName(filepath.Base(host)); !ok {
 		return
 	}
 	p.look(host)
@@ -36,7 +36,7 @@ func (p *plan) addLibrary(host, container string) {
 		return
 	}
 	defer f.Close()
-	if name, err := library.Soname(f); err == nil && name != "" && !strings.Contains(name, "/") {
+	if name, err := ldso.Soname(f); err == nil && name != "" && !strings.Contains(name, "/") {
 		p.libraries = append(p.libraries, lib{[]string{name}, host, container})
 	}
 }
@@ -55,11 +55,11 @@ const maxCopies = 16
 // openLoader returns nil for an image without the GNU C library.
 func openLoader(files *hook.Image) *loader {
 	l := &loader{files: files, cache: map[string][]string{}}
-	if f, _, err := files.OpenFile(library.CachePath); err == nil {
-		text, err := io.ReadAll(io.LimitReader(f, library.MaxCache))
+	if f, _, err := files.OpenFile(ldso.CachePath); err == nil {
+		text, err := io.ReadAll(io.LimitReader(f, ldso.MaxCache))
 		f.Close()
 		if err == nil {
-			entries, _ := library.ParseCache(text) // a file that is no cache has none
+			entries, _ := ldso.ParseCache(text) // a file that is no cache has none
 			for _, e := range entries {
 				if len(l.cache[e.Name]) < maxCopies {
 					l.cache[e.Name] = append(l.cache[e.Name], e.Path)
@@ -69,7 +69,7 @@ func openLoader(files *hook.Image) *loader {
 	}
 	const libc = "libc.so.6"
 	paths := l.cache[libc]
-	for _, dir := range library.Directories() {
+	for _, dir := range ldso.Directories() {
 		paths = append(paths, path.Join(dir, libc))
 	}
 	for _, at := range paths {
@@ -174,11 +174,11 @@ const compatDirectory = "/usr/local/cuda/compat"
 // "CUDA Compatibility"), where the specification has enabled that.
 func (p *plan) compatibility(l *loader) func(name string) string {
 	none := func(string) string { return "" }
-	host, ok := library.ParseName("libcuda.so." + p.compatible)
+	host, ok := ldso.ParseName("libcuda.so." + p.compatible)
 	if p.compatible == "" || !ok {
 		return none
 	}
-	image, ok := library.ParseName(path.Base(l.resolve(compatDirectory + "/libcuda.so.1")))
+	image, ok := ldso.ParseName(path.Base(l.resolve(compatDirectory + "/libcuda.so.1")))
 	if !ok || len(image.Version) == 0 || image.Version[0] <= host.Version[0] {
 		return none
 	}

@@ -13,7 +13,7 @@ import (
 
 	bundlespec "github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/library"
+	"github.com/brolga-hpc/brolga/pkg/ldso"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
@@ -181,10 +181,10 @@ func (p *plan) addInstance(minor, instance string) error {
 // addHostLibraries adds libraries of the host, by their names without version. Those
 // that a driver does not have are left out.
 func (p *plan) addHostLibraries(bases []string) error {
-	text, err := os.ReadFile(p.path(library.CachePath))
-	var entries []library.Entry
+	text, err := os.ReadFile(p.path(ldso.CachePath))
+	var entries []ldso.Entry
 	if err == nil {
-		entries, err = library.ParseCache(text)
+		entries, err = ldso.ParseCache(text)
 	}
 	if err != nil {
 		return fmt.Errorf("find the driver's libraries on this node: %w", err)
@@ -192,7 +192,7 @@ func (p *plan) addHostLibraries(bases []string) error {
 	byFile := map[string]int{}
 	seen := map[string]bool{}
 	for _, e := range entries {
-		name, ok := library.ParseName(e.Name)
+		name, ok := ldso.ParseName(e.Name)
 		if !ok || !slices.Contains(bases, name.Base) || seen[e.Name] {
 			continue
 		}
@@ -210,7 +210,7 @@ func (p *plan) addHostLibraries(bases []string) error {
 		p.libraries[i].names = append(p.libraries[i].names, e.Name)
 	}
 	if len(byFile) == 0 {
-		return fault.WithHint(fmt.Errorf("find the driver's libraries on this node: none is in %s", library.CachePath),
+		return fault.WithHint(fmt.Errorf("find the driver's libraries on this node: none is in %s", ldso.CachePath),
 			"the administrator must run ldconfig there")
 	}
 	return nil

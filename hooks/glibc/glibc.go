@@ -43,7 +43,7 @@ func (Hook) Name() string { return "glibc" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtInspect,
+		Stage:  hook.AtInspect,
 		When:   "--" + option.Glibc + ", or the site wants it",
 		Effect: "puts the host's GNU C library in place of an older one of the image",
 	}

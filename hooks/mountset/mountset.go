@@ -41,7 +41,7 @@ func (Hook) Name() string { return "mountset" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtInspect,
+		Stage:  hook.AtInspect,
 		When:   "--" + option.MountSet + ", an annotation, or the site wants it",
 		Effect: "shows the site's sets of libraries, mounts and devices",
 	}
@@ -60,7 +60,7 @@ func Describe(s config.MountSet) hook.Description {
 		when = append(when, "an image with "+strings.Join(s.Libraries, " or "))
 	}
 	what := slices.Concat(s.Libraries, s.Mounts, s.Devices, s.Env)
-	return hook.Description{Moment: hook.AtInspect, When: strings.Join(when, ", "), Effect: "shows " + strings.Join(what, ", ")}
+	return hook.Description{Stage: hook.AtInspect, When: strings.Join(when, ", "), Effect: "shows " + strings.Join(what, ", ")}
 }
 
 // Wanted implements hook.Hook.

@@ -40,7 +40,7 @@ func (Hook) Name() string { return "mpi" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtInspect,
+		Stage:  hook.AtInspect,
 		When:   "--" + option.MPI + ", or the site wants it",
 		Effect: "puts the host's MPI libraries in place of the image's",
 	}
@@ -54,7 +54,7 @@ func Describe(m config.MPI, forAll bool) hook.Description {
 		when += ", all images that it fits"
 	}
 	what := slices.Concat(m.Libraries, m.Dependencies, m.Modules, m.Mounts, m.Devices, m.Env)
-	return hook.Description{Moment: hook.AtInspect, When: when, Effect: "shows " + strings.Join(what, ", ")}
+	return hook.Description{Stage: hook.AtInspect, When: when, Effect: "shows " + strings.Join(what, ", ")}
 }
 
 // Wanted implements hook.Hook.

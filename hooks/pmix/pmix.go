@@ -32,7 +32,7 @@ func (Hook) Name() string { return "pmix" }
 
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
-	return hook.Description{Moment: hook.AtEdit, When: "srun --mpi=pmix", Effect: "mounts the directory of Slurm's PMIx server, and one for its clients"}
+	return hook.Description{Stage: hook.AtEdit, When: "srun --mpi=pmix", Effect: "mounts the directory of Slurm's PMIx server, and one for its clients"}
 }
 
 // Wanted implements hook.Hook.

@@ -44,7 +44,7 @@ func (Hook) Name() string { return "ssh" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtTask,
+		Stage:  hook.AtTask,
 		When:   "--" + option.SSH,
 		Effect: "starts an SSH server for the step's other containers",
 	}

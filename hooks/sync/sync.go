@@ -35,7 +35,7 @@ func (Hook) Name() string { return "sync" }
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
 	return hook.Description{
-		Moment: hook.AtBarrier,
+		Stage:  hook.AtBarrier,
 		When:   "--" + option.Sync,
 		Effect: "starts tasks when the containers of all nodes are ready",
 	}

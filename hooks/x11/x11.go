@@ -25,7 +25,7 @@ func (Hook) Name() string { return "x11" }
 
 // Describe implements hook.Hook.
 func (Hook) Describe() hook.Description {
-	return hook.Description{Moment: hook.AtEdit, When: "srun --x11", Effect: "mounts the file that XAUTHORITY names, read-only"}
+	return hook.Description{Stage: hook.AtEdit, When: "srun --x11", Effect: "mounts the file that XAUTHORITY names, read-only"}
 }
 
 // Wanted implements hook.Hook.

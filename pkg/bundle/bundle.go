@@ -16,16 +16,16 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/brolga-hpc/brolga/pkg/bundle/account"
+	"github.com/brolga-hpc/brolga/pkg/account"
 	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/identity"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Params say what the bundle is made of.
@@ -36,7 +36,7 @@ type Params struct {
 	// Image is the open squashfs or directory, and Way how it becomes the root
 	// file system; Squashfuse is the program that may be needed for that.
 	Image      *os.File
-	Way        source.Way
+	Way        userfile.Way
 	Squashfuse string
 	// Sandbox has the site's settings for that program.
 	Sandbox config.Sandbox
@@ -44,7 +44,7 @@ type Params struct {
 	Servers *rootfs.Servers
 	Join    func(pid int) error
 	// Squashfs is the site's policy for squashfs files that are mounted.
-	Squashfs source.Policy
+	Squashfs userfile.Policy
 	// Kept is where what is written to the root file system is kept, or nil.
 	Kept *os.File
 	// ImageConfig is the image's configuration; Passwd and Group are its
@@ -197,7 +197,7 @@ func known(p Params) hook.Known {
 	if p.Kept != nil {
 		return hook.Known{}
 	}
-	return hook.Known{Memory: memory.At(filepath.Join(p.RunDir, "found")), Image: p.ImageConfig.Digest, Version: config.Version}
+	return hook.Known{Memory: nodecache.At(filepath.Join(p.RunDir, "found")), Image: p.ImageConfig.Digest, Version: config.Version}
 }
 
 // Process returns the container's process with what hooks have found.

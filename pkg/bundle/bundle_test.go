@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/brolga-hpc/brolga/hooks"
-	"github.com/brolga-hpc/brolga/pkg/bundle/account"
+	"github.com/brolga-hpc/brolga/pkg/account"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/identity"

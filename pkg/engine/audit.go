@@ -14,7 +14,7 @@ import (
 // openAudit opens the site's audit log before anything is mounted. Without one, and
 // without a syslog on the node, the step starts all the same.
 func (r *run) openAudit() {
-	path := r.Job.Config.AuditLog
+	path := r.Step.Config.AuditLog
 	if path == "" {
 		return
 	}
@@ -30,8 +30,8 @@ func (r *run) writeAudit(refused error) {
 		return
 	}
 	line := r.event
-	line.UID, line.User, line.Node, line.Step = r.Job.Account.UID, r.Job.Account.Name, r.Job.Node, r.request.Step
-	line.Image, line.Options, line.Refused = r.request.Image.String(), auditOptions(r.Job.Asked), refused
+	line.UID, line.User, line.Node, line.Step = r.Step.Account.UID, r.Step.Account.Name, r.Step.Node, r.request.Step
+	line.Image, line.Options, line.Refused = r.request.Image.String(), auditOptions(r.Step.Asked), refused
 	if r.request.Named != nil && line.Way == "" {
 		line.Way = "named"
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/trust"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 	"github.com/brolga-hpc/brolga/pkg/userns"
 )
 
@@ -30,12 +30,12 @@ func (r *run) makeBundle(img image.Image, hooks []hook.Hook, kept, users *os.Fil
 		Request:    step,
 		Image:      img.File,
 		Way:        img.Way,
-		Squashfuse: r.Job.Config.Squashfuse,
-		Sandbox:    r.Job.Config.Sandbox,
+		Squashfuse: r.Step.Config.Squashfuse,
+		Sandbox:    r.Step.Config.Sandbox,
 		Servers:    r.Servers,
 		Join:       r.joinStep(r.firstPID),
 
-		Squashfs: source.PolicyOf(r.Job.Config),
+		Squashfs: userfile.PolicyOf(r.Step.Config),
 		Kept:     kept,
 		ImageConfig: spec.Image{
 			Env:        img.Meta.Config.Env,
@@ -46,8 +46,8 @@ func (r *run) makeBundle(img image.Image, hooks []hook.Hook, kept, users *os.Fil
 		Passwd:  img.Meta.Passwd,
 		Group:   img.Meta.Group,
 		User:    r.user(),
-		Account: r.Job.Account,
-		Groups:  r.Job.Groups,
+		Account: r.Step.Account,
+		Groups:  r.Step.Groups,
 		Hooks:   hooks,
 
 		UserNamespace: users,
@@ -66,7 +66,7 @@ func (r *run) makeBundle(img image.Image, hooks []hook.Hook, kept, users *os.Fil
 // label says in the container what steps need to know that join it.
 func (r *run) label(b *bundle.Bundle) {
 	step, p := r.request, b.Process()
-	l := container.Label{Node: r.Job.Node, Step: step.Step, UID: step.UID, Image: step.Image.String(), Workdir: p.Cwd, Env: p.Env, Kinds: step.Unshare}
+	l := container.Label{Node: r.Step.Node, Step: step.Step, UID: step.UID, Image: step.Image.String(), Workdir: p.Cwd, Env: p.Env, Kinds: step.Unshare}
 	if step.Named != nil {
 		l.Name, l.Job = step.Named.Name, step.Named.Job
 	}
@@ -92,8 +92,8 @@ func (e *Engine) makeRunDir() error {
 	if e.rootless() {
 		return nil // it is made with the container
 	}
-	if err := trust.MakeAll(e.Job.Config.RunDir, 0o755); err != nil {
-		return fault.WithHint(fmt.Errorf("run_dir %s: %w", e.Job.Config.RunDir, err),
+	if err := trust.MakeAll(e.Step.Config.RunDir, 0o755); err != nil {
+		return fault.WithHint(fmt.Errorf("run_dir %s: %w", e.Step.Config.RunDir, err),
 			"an administrator sets run_dir to a directory below those that are root's alone")
 	}
 	return nil
@@ -104,7 +104,7 @@ func (e *Engine) runDir() string {
 	if e.rootless() {
 		return config.ContainerDir()
 	}
-	return e.Job.Config.RunDir
+	return e.Step.Config.RunDir
 }
 
 func (e *Engine) rootless() bool { return e.Local != nil && e.Local.Rootless }
@@ -118,6 +118,6 @@ func (e *Engine) terminal() string {
 
 // user is the job's user.
 func (e *Engine) user() identity.User {
-	r, a := e.Job.Request, e.Job.Account
+	r, a := e.Step.Request, e.Step.Account
 	return identity.User{UID: r.UID, GID: r.GID, Groups: r.Groups, Name: a.Name, Home: a.Home}
 }

@@ -34,19 +34,19 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/image"
-	"github.com/brolga-hpc/brolga/pkg/job"
-	"github.com/brolga-hpc/brolga/pkg/local"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
+	"github.com/brolga-hpc/brolga/pkg/standalone"
+	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
 // Engine prepares the container of one job step on one node. It does not change.
 type Engine struct {
-	Job   job.Job
+	Step  step.Step
 	Hooks []hook.Hook
 	// Programs runs hooks that are programs.
 	Programs *external.Runner
@@ -63,7 +63,7 @@ type Engine struct {
 	// Staying gets the processes that work for the container after this one has ended.
 	Staying *Staying
 	// Local is set for a container without Slurm.
-	Local *local.Container
+	Local *standalone.Container
 
 	// Stepd is the number of the step's slurmstepd, which Tell tells what to do when
 	// the step has ended (external.Leave).
@@ -112,7 +112,7 @@ type started struct {
 }
 
 func (e *Engine) newRun(firstTask func() (*task.Hello, error)) *run {
-	r := &run{Engine: e, request: e.Job.Request, firstTask: sync.OnceValues(firstTask)}
+	r := &run{Engine: e, request: e.Step.Request, firstTask: sync.OnceValues(firstTask)}
 	r.openAudit()
 	r.barriers = r.beginBarriers()
 	return r
@@ -291,8 +291,8 @@ func (r *run) startContainer(b *bundle.Bundle, hooks []hook.Hook, users *os.File
 
 // describe says of a container what its tasks will need.
 func (r *run) describe(img image.Image, b *bundle.Bundle, c *container.Container, hooks []hook.Hook) *started {
-	if path := r.Job.Config.Hooks.Timestamps; path != "" {
-		if err := r.laps.write(path, r.Job.Node, r.request.Step, r.Began); err != nil {
+	if path := r.Step.Config.Hooks.Timestamps; path != "" {
+		if err := r.laps.write(path, r.Step.Node, r.request.Step, r.Began); err != nil {
 			r.addDebug(fault.Line(err))
 		}
 	}

@@ -15,9 +15,9 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
@@ -45,7 +45,7 @@ func TestServeRefuses(t *testing.T) {
 			site := config.Default()
 			site.StoreOwner = "no-such-user"
 			e := &Engine{
-				Job: job.Job{Config: site, Request: request.Request{
+				Step: step.Step{Config: site, Request: request.Request{
 					Step: "5.0", UID: nobody, Tasks: 3,
 					Mounts: []request.Mount{{Mount: option.Mount{Source: tt.source, Target: "/data"}}},
 				}},
@@ -118,7 +118,7 @@ func TestServeWithoutTasks(t *testing.T) {
 	}
 	defer unix.Close(fds[0])
 	unix.Close(fds[1])
-	e := &Engine{Job: job.Job{Request: request.Request{UID: nobody, Mounts: []request.Mount{{Mount: option.Mount{Source: "."}}}}}}
+	e := &Engine{Step: step.Step{Request: request.Request{UID: nobody, Mounts: []request.Mount{{Mount: option.Mount{Source: "."}}}}}}
 	if err := e.Serve(t.Context(), task.Listen(fds[0])); err != nil {
 		t.Errorf("Serve = %v; want no error", err)
 	}

@@ -22,20 +22,20 @@ import (
 func (r *run) selectHooks(img image.Image) ([]hook.Hook, error) {
 	step := r.request
 	step.Annotations = r.annotations(img)
-	described, err := external.Load(r.Job.Config.Hooks.Directories)
+	described, err := external.Load(r.Step.Config.Hooks.Directories)
 	return hook.Select(slices.Concat(r.Hooks, external.Hooks(described, r.programOptions())), step), err
 }
 
 // annotations are the step's, with those labels of the image that the site lets be some.
 func (r *run) annotations(img image.Image) map[string]string {
-	return hook.Annotations(r.request.Annotations, img.Meta.Config.Labels, r.Job.Config.Hooks.Labels)
+	return hook.Annotations(r.request.Annotations, img.Meta.Config.Labels, r.Step.Config.Hooks.Labels)
 }
 
 // programOptions says how hooks that are programs run.
 func (r *run) programOptions() external.Options {
 	return external.Options{
 		Runner:  r.Programs,
-		Timeout: time.Duration(r.Job.Config.Hooks.Timeout),
+		Timeout: time.Duration(r.Step.Config.Hooks.Timeout),
 		Tell:    r.addDebug,
 		Verbose: r.request.Verbosity == request.Verbose,
 		Took:    func(lap hook.Lap) { r.laps.hooks(lap) },

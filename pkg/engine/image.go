@@ -27,10 +27,10 @@ func (r *run) openImage(ctx context.Context) (img image.Image, err error) {
 
 func (r *run) imageSource() image.Source {
 	return image.Source{
-		Config:     r.Job.Config,
-		ConfigPath: r.Job.ConfigPath,
+		Config:     r.Step.Config,
+		ConfigPath: r.Step.ConfigPath,
 		User:       r.user(),
-		Env:        r.Job.Env,
+		Env:        r.Step.Env,
 		NoPull:     r.request.Pull == "never",
 		Platform:   r.request.Platform,
 		Join:       r.joinStep(r.firstPID),

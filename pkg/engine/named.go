@@ -19,10 +19,10 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/named"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // startOrJoinNamed joins the container that the step names, if it runs on the node, or
@@ -38,7 +38,7 @@ func (r *run) startOrJoinNamed(ctx context.Context) (*started, error) {
 		}
 		return s, err
 	}
-	kept, err := named.Open(r.Job.Config.Named, n, r.user())
+	kept, err := named.Open(r.Step.Config.Named, n, r.user())
 	if err != nil {
 		return nil, err
 	}
@@ -159,16 +159,16 @@ func (r *run) reopen(kept *named.Container, n request.Named, state named.State) 
 
 // stampOf returns what tells whether an image is the same as another time, or "".
 func stampOf(img image.Image) string {
-	if img.Meta.Digest != "" || img.Way == source.Bind {
+	if img.Meta.Digest != "" || img.Way == userfile.Bind {
 		return img.Meta.Digest
 	}
-	stamp, _ := source.Stamp(img.File) // then nothing can be told
+	stamp, _ := userfile.Stamp(img.File) // then nothing can be told
 	return stamp
 }
 
 // join lets the tasks into a container of the user's that runs on this node.
 func (r *run) join(name string, wanted func(container.Label) bool) (*started, error) {
-	c, label, err := container.Running(r.Namespace, r.request.UID, func(l container.Label) bool { return l.Node == r.Job.Node && wanted(l) })
+	c, label, err := container.Running(r.Namespace, r.request.UID, func(l container.Label) bool { return l.Node == r.Step.Node && wanted(l) })
 	if err != nil {
 		return nil, err
 	}

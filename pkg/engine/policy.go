@@ -6,27 +6,27 @@ import (
 	"path/filepath"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
 	"github.com/brolga-hpc/brolga/pkg/label"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 )
 
 // labels are the site's for tasks.
 func (e *Engine) labels() label.Labels {
-	c := e.Job.Config.Container
+	c := e.Step.Config.Container
 	return label.Labels{AppArmor: c.AppArmorProfile, SELinux: c.SELinuxLabel}
 }
 
 // loadFilter reads the site's seccomp profile, once and where there is one. The
 // calling thread sees the host's files.
 func (r *run) loadFilter() error {
-	path := r.Job.Config.Container.Seccomp
+	path := r.Step.Config.Container.Seccomp
 	if path == "" || r.filter != nil {
 		return nil
 	}
-	var m memory.Memory
+	var m nodecache.Cache
 	if !r.rootless() { // whose directories are not root's
-		m = memory.At(filepath.Join(r.Job.Config.RunDir, "found"))
+		m = nodecache.At(filepath.Join(r.Step.Config.RunDir, "found"))
 	}
 	filter, err := seccomp.Load(path, seccomp.Program(), m)
 	if err != nil {

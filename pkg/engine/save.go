@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/save"
 	"github.com/brolga-hpc/brolga/pkg/task"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -113,7 +113,7 @@ func (r *run) save(ctx context.Context, s *saver, pid int) error {
 	}
 	defer tree.Close()
 	return s.target.Write(ctx, save.Params{
-		Client: r.Job.Config.Client, ConfigPath: r.Job.ConfigPath, Tree: tree,
+		Client: r.Step.Config.Client, ConfigPath: r.Step.ConfigPath, Tree: tree,
 		Remapped: r.request.RemapRoot, OnlyAsUser: s.asUser, Umask: umaskOrStrictest(pid),
 		Join: r.joinStep(func() (int, error) { return pid, nil }),
 	})
@@ -121,11 +121,11 @@ func (r *run) save(ctx context.Context, s *saver, pid int) error {
 
 // prepare has the saver save the container, whose root directory open opens. Without a
 // saver it does nothing.
-func (s *saver) prepare(of *started, way source.Way, open func() (*os.File, error)) {
+func (s *saver) prepare(of *started, way userfile.Way, open func() (*os.File, error)) {
 	if s == nil {
 		return
 	}
-	s.asUser = way == source.Bind
+	s.asUser = way == userfile.Bind
 	s.tree = func() (tree *os.File, err error) {
 		err = of.container.WithBuilder(func() error {
 			tree, err = open()

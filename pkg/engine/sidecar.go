@@ -49,7 +49,7 @@ func (r *run) startSidecar(h hook.SidecarStarter, s *started, plan []wire.Record
 
 // hookStep is what a hook is told that starts a process.
 func (r *run) hookStep(s *started, plan []wire.Record, first int) (hook.Step, error) {
-	env, dir := task.Apply(plan, r.Job.Env)
+	env, dir := task.Apply(plan, r.Step.Env)
 	umask, err := umaskOf(first)
 	if err != nil {
 		return hook.Step{}, err

@@ -111,7 +111,7 @@ func (r *run) admit(first *task.Hello, s *started, failure error) (*task.Answer,
 
 // plan is what each task is told.
 func (r *run) plan(first *task.Hello, s *started) ([]wire.Record, error) {
-	plan, err := task.NewPlan(s.container, s.process, s.numbers, r.request, r.user(), s.entrypoint, r.Job.Env, first.Cwd)
+	plan, err := task.NewPlan(s.container, s.process, s.numbers, r.request, r.user(), s.entrypoint, r.Step.Env, first.Cwd)
 	plan = append(plan, r.labels().Records()...)
 	if r.filter != nil {
 		plan = append(plan, wire.Record{Key: "seccomp", Value: r.filter.String()})

@@ -3,7 +3,7 @@
 // Package hook defines what a site or vendor adds to a container: a Go package
 // under hooks/ that runs inside the helper, without a process of its own.
 //
-// A hook has a name, a condition and the moments whose methods it has, in this order:
+// A hook has a name, a condition and the stages whose methods it has, in this order:
 //
 //   - An [Editor] changes the OCI runtime specification before anything is mounted.
 //   - An [Inspector] is for what depends on the files of the image: they can be looked
@@ -33,7 +33,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 )
 
-// Hook is what every hook is. What it does is in the methods of the moments that it
+// Hook is what every hook is. What it does is in the methods of the stages that it
 // has besides.
 type Hook interface {
 	// Name is what messages and settings call the hook.
@@ -53,14 +53,14 @@ type Editor interface {
 }
 
 // Actor is a hook that acts on the container before its root is switched to the
-// rootfs (the OCI moment "createRuntime").
+// rootfs (the OCI hook "createRuntime").
 type Actor interface {
 	Hook
 	Runtime(state *specs.State) error
 }
 
 // Starter is a hook that acts once the container is complete, its root
-// switched, and before any task is in it (the OCI moment "poststart").
+// switched, and before any task is in it (the OCI hook "poststart").
 type Starter interface {
 	Hook
 	Started(state *specs.State) error
@@ -103,9 +103,9 @@ type Sidecar interface {
 }
 
 // Description is a hook in words: "batch steps", "mounts the directory of ...".
-type Description struct{ Moment, When, Effect string }
+type Description struct{ Stage, When, Effect string }
 
-// The moments of hooks in Go, as [Description] names them.
+// The stages of hooks in Go, as [Description] names them.
 const (
 	AtEdit    = "edit"
 	AtInspect = "inspect"

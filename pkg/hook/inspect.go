@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
@@ -68,7 +68,7 @@ type Found struct {
 	Laps []Lap `json:"-"`
 	// Sources are paths of the host that were looked at, whether or not there is
 	// something, as they were before.
-	Sources []memory.File `json:"-"`
+	Sources []nodecache.File `json:"-"`
 }
 
 // Link is a symbolic link in the container. One that leads elsewhere makes room for
@@ -214,7 +214,7 @@ func identify(f *os.File) (inode, error) {
 
 // Known is what earlier steps of an image found.
 type Known struct {
-	Memory memory.Memory
+	Memory nodecache.Cache
 	// Image identifies the content of the image, Version this program. An image
 	// that is "" can change and is always looked at.
 	Image, Version string

@@ -14,7 +14,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
@@ -75,7 +75,7 @@ func (l looker) Inspect(image *Image, _ *specs.Spec, _ request.Request) (Found, 
 		return Found{}, err
 	}
 	defer f.Close()
-	found := Found{Notes: []string{l.name + " sees " + image.Covered(f) + image.Added("/new")}, Sources: memory.Look([]string{l.source})}
+	found := Found{Notes: []string{l.name + " sees " + image.Covered(f) + image.Added("/new")}, Sources: nodecache.Look([]string{l.source})}
 	return found, errors.Join(image.Cover(f, path, l.source), image.Add(l.source, "/new"), l.err)
 }
 
@@ -138,7 +138,7 @@ func TestInspectRemembers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root, looked := newTree(t), 0
-			known := Known{Memory: memory.At(t.TempDir()), Image: "sha256:1", Version: "1"}
+			known := Known{Memory: nodecache.At(t.TempDir()), Image: "sha256:1", Version: "1"}
 			h := looker{fake: fake{name: "x"}, source: filepath.Join(t.TempDir(), "library"), looked: &looked}
 			var notes [2]string
 			for i := range 2 {
@@ -168,7 +168,7 @@ func TestInspectLooksAgain(t *testing.T) {
 		t.Skip("needs root: believes only files of root's")
 	}
 	looked, before := 0, 0
-	known := Known{Memory: memory.At(t.TempDir()), Image: "sha256:1"}
+	known := Known{Memory: nodecache.At(t.TempDir()), Image: "sha256:1"}
 	h := looker{fake: fake{name: "x"}, source: "/x", looked: &looked}
 	inspect := func(k Known, hooks ...Hook) {
 		root := newTree(t)

@@ -10,16 +10,16 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
 	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Image is an open image. The caller closes File.
 type Image struct {
 	File *os.File
-	Way  source.Way // how it becomes a root file system
-	Meta store.Meta // of an image of the store
+	Way  userfile.Way // how it becomes a root file system
+	Meta store.Meta   // of an image of the store
 }
 
 // Close closes the image's file.
@@ -34,7 +34,7 @@ func Open(ctx context.Context, s Source, r ref.Ref) (Image, error) {
 		if err != nil {
 			return Image{}, fmt.Errorf("get image %s: %w", r, err)
 		}
-		if img.Way != source.Convert {
+		if img.Way != userfile.Convert {
 			return img, nil
 		}
 		img.Close()
@@ -47,9 +47,9 @@ func Open(ctx context.Context, s Source, r ref.Ref) (Image, error) {
 		}
 	}
 	img, err := Get(ctx, s, r)
-	way := source.Kernel
+	way := userfile.Kernel
 	if s.Own != "" {
-		way = source.Fuse
+		way = userfile.Fuse
 	}
 	return Image{img.File, way, img.Meta}, err
 }
@@ -59,24 +59,24 @@ func Open(ctx context.Context, s Source, r ref.Ref) (Image, error) {
 func openInPlace(s Source, r ref.Ref) (img Image, err error) {
 	err = s.User.Do(func() (err error) {
 		if r.Kind == ref.Directory {
-			img.File, err = source.Directory(r.Path)
+			img.File, err = userfile.Directory(r.Path)
 		} else {
-			img.File, err = source.Squashfs(r.Path)
+			img.File, err = userfile.Squashfs(r.Path)
 		}
 		return err
 	})
 	if err != nil {
 		return Image{}, err
 	}
-	img.Way = source.Bind
+	img.Way = userfile.Bind
 	if r.Kind == ref.Squashfs {
 		// As root: the user may not see all of the way to the file.
-		img.Way, err = source.WayOf(source.PolicyOf(s.Config), img.File)
+		img.Way, err = userfile.WayOf(userfile.PolicyOf(s.Config), img.File)
 		if s.Own != "" {
-			img.Way = source.Fuse // a user's squashfuse; the kernel reads nothing of it
+			img.Way = userfile.Fuse // a user's squashfuse; the kernel reads nothing of it
 		}
 	}
-	if err == nil && img.Way != source.Convert {
+	if err == nil && img.Way != userfile.Convert {
 		err = permitInPlace(s.Config.Policy, r)
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/image/expire"
+	"github.com/brolga-hpc/brolga/pkg/expire"
 	"github.com/brolga-hpc/brolga/pkg/regular"
 )
 

@@ -25,8 +25,8 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/identity"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Target is where a root file system will be saved. The caller closes it.
@@ -41,7 +41,7 @@ type Target struct {
 func Open(path string, user identity.User) (*Target, error) {
 	t := &Target{path: path, user: user}
 	err := user.Do(func() (err error) {
-		t.dir, err = source.Destination(path)
+		t.dir, err = userfile.Destination(path)
 		return err
 	})
 	if err != nil {

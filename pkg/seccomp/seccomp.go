@@ -24,7 +24,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -55,7 +55,7 @@ const patience = 30 * time.Second
 
 // Load reads the profile at path, which must be root's alone, and has the program
 // make a filter of it, unless m remembers that.
-func Load(path, program string, m memory.Memory) (Filter, error) {
+func Load(path, program string, m nodecache.Cache) (Filter, error) {
 	filter, err := load(path, program, m)
 	if err == nil {
 		return filter, nil
@@ -71,7 +71,7 @@ func Load(path, program string, m memory.Memory) (Filter, error) {
 		"tell the administrator to "+what+"; container.seccomp in brolga.toml names it")
 }
 
-func load(path, program string, m memory.Memory) (Filter, error) {
+func load(path, program string, m nodecache.Cache) (Filter, error) {
 	text, err := trust.Read(path)
 	if err != nil {
 		return Filter{}, err

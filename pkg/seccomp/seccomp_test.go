@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 )
 
 // program makes one that answers with text, and notes each call in a file.
@@ -36,7 +36,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	answers, calls := program(t, `{"Filter": {"Flags": 2, "Program": "AQID"}}`)
-	m := memory.At(t.TempDir())
+	m := nodecache.At(t.TempDir())
 	for i, text := range []string{"a", "a", "b"} {
 		write(text)
 		f, err := Load(profile, answers, m)

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 func TestPathsBelow(t *testing.T) {
@@ -76,12 +76,12 @@ func TestBindBelow(t *testing.T) {
 }
 
 func checkBelow(host, dir string) error {
-	image, err := source.Directory(host)
+	image, err := userfile.Directory(host)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
-	r, err := Build(Params{Dir: dir, Lock: filepath.Join(dir, "lock"), Image: image, Way: source.Bind, TmpfsSize: "1m", User: ada})
+	r, err := Build(Params{Dir: dir, Lock: filepath.Join(dir, "lock"), Image: image, Way: userfile.Bind, TmpfsSize: "1m", User: ada})
 	if err != nil {
 		return err
 	}

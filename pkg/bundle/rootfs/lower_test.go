@@ -16,8 +16,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 const squashfuse = "/usr/bin/squashfuse_ll"
@@ -30,8 +30,8 @@ func buildAs(t *testing.T, p Params, f func(r *Rootfs) error) error {
 		p.Servers = &Servers{}
 	}
 	return mountns.Do(nil, func() (err error) {
-		if p.Way == source.Bind { // only what was opened in the namespace can be mounted there
-			if p.Image, err = source.Directory(p.Image.Name()); err != nil {
+		if p.Way == userfile.Bind { // only what was opened in the namespace can be mounted there
+			if p.Image, err = userfile.Directory(p.Image.Name()); err != nil {
 				return err
 			}
 			defer p.Image.Close()
@@ -75,7 +75,7 @@ func TestFuse(t *testing.T) {
 	image := readable(t, makeImage(t, imageTree))
 	var server int
 	servers := &Servers{}
-	err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: squashfuse, Sandbox: noSandbox, Servers: servers}, func(r *Rootfs) error {
+	err := buildAs(t, Params{Image: image, Way: userfile.Fuse, Squashfuse: squashfuse, Sandbox: noSandbox, Servers: servers}, func(r *Rootfs) error {
 		server = servers.pids[0]
 		return errors.Join(
 			expectContent(filepath.Join(r.Path, "file"), "file"),
@@ -181,7 +181,7 @@ func TestFuseFailures(t *testing.T) {
 		{"no program", "/no/such", "/no/such is not installed", "user_squashfs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := buildAs(t, Params{Image: image, Way: source.Fuse, Squashfuse: tt.program, Sandbox: noSandbox}, func(*Rootfs) error { return nil })
+			err := buildAs(t, Params{Image: image, Way: userfile.Fuse, Squashfuse: tt.program, Sandbox: noSandbox}, func(*Rootfs) error { return nil })
 			if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(fault.Hint(err), tt.hint) {
 				t.Errorf("Build = %v (hint %q); want an error with %q (hint with %q)", err, fault.Hint(err), tt.err, tt.hint)
 			}
@@ -198,7 +198,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	err = buildAs(t, Params{Image: dir, Way: source.Bind}, func(r *Rootfs) error {
+	err = buildAs(t, Params{Image: dir, Way: userfile.Bind}, func(r *Rootfs) error {
 		if got := r.ReadFile("/etc/passwd"); string(got) != "etc/passwd" {
 			return fmt.Errorf("ReadFile(/etc/passwd) = %q", got)
 		}

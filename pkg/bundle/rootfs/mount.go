@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Mount shows a file or directory of the host in the root file system.
@@ -128,9 +128,9 @@ func (r *Rootfs) mountSquashfs(m Mount, at string) error {
 	switch o := m.source; {
 	case o.err != nil:
 		return o.err
-	case o.way == source.Kernel:
+	case o.way == userfile.Kernel:
 		return r.mountImage(o.file, at)
-	case o.way == source.Fuse:
+	case o.way == userfile.Fuse:
 		return r.mountFuse(o.file, r.params.Squashfuse, at)
 	}
 	return fault.WithHint(errors.New("this cluster mounts no squashfs files that users can change"),

@@ -50,8 +50,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Params say what to build.
@@ -61,9 +61,9 @@ type Params struct {
 	// Lock is a file all builders of the node share.
 	Lock string
 	// Image is the open squashfs or directory, Way how it becomes the root file
-	// system, and Squashfuse the program that serves it with [source.Fuse].
+	// system, and Squashfuse the program that serves it with [userfile.Fuse].
 	Image      *os.File
-	Way        source.Way
+	Way        userfile.Way
 	Squashfuse string
 	// Sandbox has the site's settings for that program.
 	Sandbox config.Sandbox
@@ -117,7 +117,7 @@ func Build(p Params) (_ *Rootfs, err error) {
 	}
 	r := &Rootfs{Path: filepath.Join(p.Dir, "rootfs"), params: p}
 	var directory *opened
-	if p.Way == source.Bind {
+	if p.Way == userfile.Bind {
 		if directory, err = r.openImage(); err != nil {
 			return nil, err
 		}
@@ -144,12 +144,12 @@ func (r *Rootfs) mountRoot(directory *opened) error {
 		return err
 	}
 	// In a directory of the host, what is root's stays root's.
-	if r.params.UserNamespace != nil && r.params.Way != source.Bind {
+	if r.params.UserNamespace != nil && r.params.Way != userfile.Bind {
 		if err := r.keepOwners(); err != nil {
 			return err
 		}
 		err := mapOwners(filepath.Join(r.params.Dir, "lower"), r.params.UserNamespace)
-		if err != nil && r.params.Way == source.Fuse {
+		if err != nil && r.params.Way == userfile.Fuse {
 			err = fault.WithHint(errors.New("--"+option.RemapRoot+" cannot be used with a squashfs that squashfuse serves"),
 				"use an image in a registry or an archive")
 		}
@@ -219,9 +219,9 @@ func (r *Rootfs) OpenTree() (*os.File, error) {
 func (r *Rootfs) mountLower(directory *opened) error {
 	lower := filepath.Join(r.params.Dir, "lower")
 	switch r.params.Way {
-	case source.Bind:
+	case userfile.Bind:
 		return r.bindImage(directory, lower)
-	case source.Fuse:
+	case userfile.Fuse:
 		if err := r.mountFuse(r.params.Image, r.params.Squashfuse, lower); err != nil {
 			return fmt.Errorf("mount image %s: %w", r.params.Image.Name(), err)
 		}
@@ -288,7 +288,7 @@ func (r *Rootfs) mountOverlay() (err error) {
 	if r.composed = r.params.Rootless && len(r.below) > 0; !r.composed {
 		err = r.overlay()
 		// There are file systems that cannot be below an overlay.
-		r.composed = r.params.Way == source.Bind && r.params.Kept == nil && errors.Is(err, errOverlay)
+		r.composed = r.params.Way == userfile.Bind && r.params.Kept == nil && errors.Is(err, errOverlay)
 	}
 	if r.composed {
 		err = r.composeRoot()
@@ -327,7 +327,7 @@ func (r *Rootfs) overlay() (err error) {
 		return err
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, filepath.Join(dir, "work"))
-	if r.params.Way == source.Fuse || r.params.Way == source.Bind {
+	if r.params.Way == userfile.Fuse || r.params.Way == userfile.Bind {
 		// Attributes with which overlayfs points elsewhere are the user's to make.
 		options += ",redirect_dir=nofollow,metacopy=off"
 	}
@@ -337,7 +337,7 @@ func (r *Rootfs) overlay() (err error) {
 	mount := func() error {
 		return unix.Mount("brolga", r.Path, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options)
 	}
-	if r.params.Way == source.Bind {
+	if r.params.Way == userfile.Bind {
 		// Later accesses to the directory are made as who mounts the overlay, and
 		// a file server may know root for nobody.
 		err = r.params.User.DoPrivileged(mount)

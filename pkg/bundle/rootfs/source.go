@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // opened is the source of a mount, open, or the reason why it could not be opened.
@@ -26,7 +26,7 @@ type opened struct {
 	// /dev.
 	isDir, isDevice bool
 	// way is how a squashfs is mounted.
-	way source.Way
+	way userfile.Way
 	err error
 }
 
@@ -45,14 +45,14 @@ func (m *Mount) Open(user identity.User) {
 }
 
 // OpenSquashfs is Open for [Rootfs.MountSquashfs].
-func (m *Mount) OpenSquashfs(user identity.User, policy source.Policy) {
+func (m *Mount) OpenSquashfs(user identity.User, policy userfile.Policy) {
 	m.source = open(*m, user, func(m Mount, o *opened) (err error) {
-		o.file, err = source.Squashfs(m.Source)
+		o.file, err = userfile.Squashfs(m.Source)
 		return err
 	})
 	if m.source.err == nil {
 		// As root: the user may not see all of the way to the file.
-		m.source.way, m.source.err = source.WayOf(policy, m.source.file)
+		m.source.way, m.source.err = userfile.WayOf(policy, m.source.file)
 	}
 }
 

@@ -132,7 +132,7 @@ func (p program) Name() string { return p.Path }
 // Describe implements hook.Hook.
 func (p program) Describe() hook.Description {
 	effect := "runs " + strings.Join(append([]string{p.Hook.Path}, p.args()...), " ")
-	return hook.Description{Moment: p.stage, When: p.When.String(), Effect: effect}
+	return hook.Description{Stage: p.stage, When: p.When.String(), Effect: effect}
 }
 
 // args are the arguments without the program's name.

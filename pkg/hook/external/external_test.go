@@ -229,7 +229,7 @@ func TestOrder(t *testing.T) {
 	hooks := Hooks(all, Options{})
 	got := ""
 	for _, h := range hooks {
-		got += h.Name() + " " + h.Describe().Moment + " " + h.Describe().Effect + "\n"
+		got += h.Name() + " " + h.Describe().Stage + " " + h.Describe().Effect + "\n"
 	}
 	want := "/2.json prestart runs /2.json\n/1.json createContainer runs /1.json\n/2.json createContainer runs /2.json\n/1.json poststart runs /1.json\n"
 	if got != want {

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/library"
+	"github.com/brolga-hpc/brolga/pkg/ldso"
 )
 
 // Purposes tell what libraries with different names are for, by the first parts of
@@ -37,10 +37,10 @@ func (p Purposes) Of(base string) string {
 
 // Identify returns the name and version of a library. The name it is found by is
 // true, as far as it goes; the file's own and its SONAME may know more of the same.
-func (p Purposes) Identify(found string, others ...string) (library.Name, bool) {
-	name, ok := library.ParseName(found)
+func (p Purposes) Identify(found string, others ...string) (ldso.Name, bool) {
+	name, ok := ldso.ParseName(found)
 	for _, other := range others {
-		more, known := library.ParseName(other)
+		more, known := ldso.ParseName(other)
 		if ok && known && p.Of(more.Base) == p.Of(name.Base) && name.Version.Begins(more.Version) {
 			name.Version = more.Version
 		}
@@ -60,7 +60,7 @@ const (
 
 // Compare compares versions of libraries. libtool makes the first number another
 // when the ABI is another, and the second larger when there is more of it.
-func Compare(check string, host, image library.Version) (v Verdict, why string) {
+func Compare(check string, host, image ldso.Version) (v Verdict, why string) {
 	if check == "" {
 		check = config.MPIChecks[0]
 	}
@@ -115,11 +115,11 @@ func missing(required, defined []string) string {
 // kind as like, or of any.
 func Newest(versions []string, like string) string {
 	kind, _, _ := strings.Cut(like, "_")
-	best, bestVersion := "", library.Version{}
+	best, bestVersion := "", ldso.Version{}
 	for _, text := range versions {
 		of, number, _ := strings.Cut(text, "_")
 		// The rest of a library's name is written like that, too.
-		n, ok := library.ParseName("v.so." + number)
+		n, ok := ldso.ParseName("v.so." + number)
 		if ok && (like == "" || of == kind) && slices.Compare(n.Version, bestVersion) >= 0 {
 			best, bestVersion = text, n.Version
 		}

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/brolga-hpc/brolga/pkg/library"
+	"github.com/brolga-hpc/brolga/pkg/ldso"
 )
 
 func TestCompare(t *testing.T) {
-	type v = library.Version
+	type v = ldso.Version
 	for _, tt := range []struct {
 		host, image         v
 		major, full, strict Verdict

@@ -16,15 +16,15 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/hook/memory"
-	"github.com/brolga-hpc/brolga/pkg/library"
+	"github.com/brolga-hpc/brolga/pkg/ldso"
+	"github.com/brolga-hpc/brolga/pkg/nodecache"
 )
 
 // Library is a library of the host or the image.
 type Library struct {
-	library.Name
+	ldso.Name
 	// Object is what the file says; of the image's, see [Image.Defines].
-	library.Object
+	ldso.Object
 	// Path is the file, links resolved; of the image's, inside the image.
 	Path string
 	// file is the image's, open.
@@ -54,26 +54,26 @@ func (l *Library) Asked() string {
 // Host finds libraries of the host.
 type Host struct {
 	purposes Purposes
-	cache    []library.Entry
+	cache    []ldso.Entry
 	// opened has what was found, by path.
 	opened map[string]*Library
 	// looked has the paths that were looked at.
-	looked map[string]memory.File
+	looked map[string]nodecache.File
 }
 
 func newHost(purposes Purposes) *Host {
-	return &Host{purposes: purposes, opened: map[string]*Library{}, looked: map[string]memory.File{}}
+	return &Host{purposes: purposes, opened: map[string]*Library{}, looked: map[string]nodecache.File{}}
 }
 
 // Looked returns the files that were looked at, as they were.
-func (h *Host) Looked() []memory.File {
-	return slices.SortedFunc(maps.Values(h.looked), func(a, b memory.File) int { return strings.Compare(a.Path, b.Path) })
+func (h *Host) Looked() []nodecache.File {
+	return slices.SortedFunc(maps.Values(h.looked), func(a, b nodecache.File) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // Look notes a file that something depends on. It must come before it is read.
 func (h *Host) Look(path string) {
 	if _, known := h.looked[path]; !known {
-		h.looked[path] = memory.Look([]string{path})[0]
+		h.looked[path] = nodecache.Look([]string{path})[0]
 	}
 }
 
@@ -103,10 +103,10 @@ func (h *Host) Named(name string) (*Library, error) {
 		return h.open(name)
 	}
 	if h.cache == nil {
-		h.Look(library.CachePath)
-		text, err := os.ReadFile(library.CachePath)
+		h.Look(ldso.CachePath)
+		text, err := os.ReadFile(ldso.CachePath)
 		if err == nil {
-			h.cache, err = library.ParseCache(text)
+			h.cache, err = ldso.ParseCache(text)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("find %s on this node: %w", name, err)
@@ -120,7 +120,7 @@ func (h *Host) Named(name string) (*Library, error) {
 			return l, nil
 		}
 	}
-	return nil, fmt.Errorf("find %s on this node: it is not in %s", name, library.CachePath)
+	return nil, fmt.Errorf("find %s on this node: it is not in %s", name, ldso.CachePath)
 }
 
 func (h *Host) open(path string) (*Library, error) {
@@ -138,7 +138,7 @@ func (h *Host) open(path string) (*Library, error) {
 		return nil, fmt.Errorf("open the host's library: %w", err)
 	}
 	defer f.Close()
-	object, err := library.Read(f)
+	object, err := ldso.Read(f)
 	if err != nil {
 		return nil, fmt.Errorf("read the host's library %s: %w", path, err)
 	}
@@ -158,7 +158,7 @@ type Image struct {
 	purposes Purposes
 	// directories come before the cache, usual ones after it.
 	directories []string
-	cache       []library.Entry
+	cache       []ldso.Entry
 	// opened has the libraries that were found, tried the paths that were looked
 	// at; names is the size of what is kept of them; err says that it is too much.
 	opened map[inode]*Library
@@ -186,13 +186,13 @@ func openImage(files *hook.Image, host *Host, env []string) *Image {
 			break // nobody looks into more of them
 		}
 	}
-	f, _, err := files.OpenFile(library.CachePath)
+	f, _, err := files.OpenFile(ldso.CachePath)
 	if err != nil {
 		return i // an image without a cache has the usual directories
 	}
 	defer f.Close()
-	if text, err := io.ReadAll(io.LimitReader(f, library.MaxCache)); err == nil {
-		i.cache, _ = library.ParseCache(text) // the same
+	if text, err := io.ReadAll(io.LimitReader(f, ldso.MaxCache)); err == nil {
+		i.cache, _ = ldso.ParseCache(text) // the same
 	}
 	return i
 }
@@ -226,7 +226,7 @@ func (i *Image) WithPurpose(h *Library) []*Library {
 	purpose := h.Purpose
 	var all []*Library
 	for _, entry := range i.cache {
-		if name, ok := library.ParseName(entry.Name); ok && i.purposes.Of(name.Base) == purpose {
+		if name, ok := ldso.ParseName(entry.Name); ok && i.purposes.Of(name.Base) == purpose {
 			all = appendNew(all, i.open(entry.Path, entry.Name))
 		}
 	}
@@ -242,7 +242,7 @@ func (i *Image) WithPurpose(h *Library) []*Library {
 
 // Named returns the libraries of the image with one of the names, to which the
 // first number of a version is appended if there is one, in the loader's order.
-func (i *Image) Named(names []string, version library.Version) []*Library {
+func (i *Image) Named(names []string, version ldso.Version) []*Library {
 	var all []*Library
 	for _, name := range names {
 		if len(version) > 0 {
@@ -255,7 +255,7 @@ func (i *Image) Named(names []string, version library.Version) []*Library {
 		if len(all) > before {
 			continue
 		}
-		for _, dir := range library.Directories() {
+		for _, dir := range ldso.Directories() {
 			all = appendNew(all, i.open(filepath.Join(dir, name), name))
 		}
 	}
@@ -284,13 +284,13 @@ func (i *Image) HasCache() bool { return len(i.cache) > 0 }
 
 // knows tells whether the cache has a library of that name.
 func (i *Image) knows(name string) bool {
-	return slices.ContainsFunc(i.cache, func(e library.Entry) bool { return e.Name == name })
+	return slices.ContainsFunc(i.cache, func(e ldso.Entry) bool { return e.Name == name })
 }
 
 // Find returns the library that the loader finds, or nil.
 func (i *Image) Find(name string) *Library {
 	paths := i.paths(name)
-	for _, dir := range library.Directories() {
+	for _, dir := range ldso.Directories() {
 		paths = append(paths, filepath.Join(dir, name))
 	}
 	for _, path := range paths {
@@ -326,7 +326,7 @@ func (i *Image) open(path, name string) *Library {
 	}
 	if err == nil {
 		// The cache knows for which machine a library is.
-		cached := slices.Contains(i.cache, library.Entry{Name: name, Path: path})
+		cached := slices.Contains(i.cache, ldso.Entry{Name: name, Path: path})
 		l = i.describe(name, resolved, f, cached)
 	}
 	i.tried[path] = l
@@ -342,7 +342,7 @@ func (i *Image) describe(name, resolved string, f *os.File, isLibrary bool) *Lib
 	id := inode{uint64(st.Dev), st.Ino}
 	l := i.opened[id]
 	if err == nil && l == nil && !isLibrary {
-		err = library.Check(f)
+		err = ldso.Check(f)
 	}
 	if err != nil || l != nil {
 		f.Close()
@@ -384,7 +384,7 @@ func (i *Image) Defines(l *Library) []string {
 // read reads the name and the versions of a library. A file that cannot be read has
 // none. One with more than can be kept is noted in err.
 func (i *Image) read(l *Library) {
-	object, err := library.Read(l.file)
+	object, err := ldso.Read(l.file)
 	if errors.Is(err, budget.ErrLarge) {
 		i.fail(fmt.Errorf("read the image's library %s: %w", budget.Shorten(l.Path), err))
 	}
@@ -396,8 +396,8 @@ func (i *Image) read(l *Library) {
 		if err == nil {
 			i.fail(fmt.Errorf("read the image's libraries: their versions are %w", budget.Large(maxNames)))
 		}
-		object = library.Object{}
+		object = ldso.Object{}
 	}
 	// What an image's library needs, the image has.
-	l.Object = library.Object{Soname: object.Soname, Defines: object.Defines}
+	l.Object = ldso.Object{Soname: object.Soname, Defines: object.Defines}
 }

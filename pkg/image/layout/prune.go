@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/image/expire"
+	"github.com/brolga-hpc/brolga/pkg/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
 

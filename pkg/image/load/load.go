@@ -32,7 +32,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Options says what to load and where to.
@@ -66,7 +66,7 @@ func names(ctx context.Context, r ref.Ref) ([]string, error) {
 	case ref.OCI:
 		return ociNames(directory(r.Path))
 	}
-	f, err := source.File(r.Path)
+	f, err := userfile.File(r.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -160,12 +160,12 @@ func (w *loader) directory(ctx context.Context) (Result, error) {
 
 // file loads from a file, unless it is the one that was loaded before.
 func (w *loader) file(ctx context.Context) (Result, error) {
-	f, err := source.File(w.o.Ref.Path)
+	f, err := userfile.File(w.o.Ref.Path)
 	if err != nil {
 		return Result{}, err
 	}
 	defer f.Close()
-	stamp, err := source.Stamp(f)
+	stamp, err := userfile.Stamp(f)
 	if err != nil {
 		return Result{}, err
 	}
@@ -181,7 +181,7 @@ func (w *loader) file(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if again, err := source.Stamp(f); err != nil || (stamp != "" && again != stamp) {
+	if again, err := userfile.Stamp(f); err != nil || (stamp != "" && again != stamp) {
 		return Result{}, errors.Join(err, errors.New("the file was changed while it was read"))
 	}
 	return w.record(ctx, img, stamp)

@@ -24,7 +24,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // files are the members of an archive, by name. A value that begins with "-> "
@@ -371,7 +371,7 @@ func settle(t *testing.T, path string) {
 	}
 	defer f.Close()
 	for stamp := ""; stamp == ""; time.Sleep(100 * time.Millisecond) {
-		if stamp, err = source.Stamp(f); err != nil {
+		if stamp, err = userfile.Stamp(f); err != nil {
 			t.Fatal(err)
 		}
 	}

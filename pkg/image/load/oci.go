@@ -17,7 +17,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // contents is a set of named files, in a directory or in an archive.
@@ -233,7 +233,7 @@ func (w *loader) blobs(ctx context.Context, from contents, all []layout.Descript
 type directory string
 
 func (dir directory) open(name string) (*os.File, error) {
-	f, err := source.File(filepath.Join(string(dir), name))
+	f, err := userfile.File(filepath.Join(string(dir), name))
 	if errors.Is(err, unix.ENOTDIR) {
 		return nil, fault.WithHint(fmt.Errorf("%s is not a directory", string(dir)), "an archive of a layout is named oci-archive:FILE")
 	}

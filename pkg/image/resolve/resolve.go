@@ -14,9 +14,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Question is about one image.
@@ -95,23 +95,23 @@ func (q Question) isInPlace() (bool, error) {
 	var inPlace bool
 	switch q.Image.Kind {
 	case ref.Directory:
-		f, err := source.Directory(q.Image.Path)
+		f, err := userfile.Directory(q.Image.Path)
 		if err != nil {
 			return false, err
 		}
 		f.Close()
 		inPlace = true
 	case ref.Squashfs:
-		f, err := source.Squashfs(q.Image.Path)
+		f, err := userfile.Squashfs(q.Image.Path)
 		if err != nil {
 			return false, err
 		}
 		defer f.Close()
-		way, err := source.WayOf(source.PolicyOf(q.Config), f)
+		way, err := userfile.WayOf(userfile.PolicyOf(q.Config), f)
 		if err != nil && !q.ServesSquashfs {
 			return false, err
 		}
-		inPlace = q.ServesSquashfs || way != source.Convert
+		inPlace = q.ServesSquashfs || way != userfile.Convert
 	}
 	if inPlace && q.Image.Digest != "" {
 		return false, fmt.Errorf("image name %q: the digest of what is used as it is cannot be checked", q.Image)
@@ -158,12 +158,12 @@ func lookUp(cache *layout.Layout, image ref.Ref) (string, error) {
 	if image.Kind == ref.OCI {
 		return "", errUnknown // its index has to be read
 	}
-	f, err := source.File(image.Path)
+	f, err := userfile.File(image.Path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	stamp, err := source.Stamp(f)
+	stamp, err := userfile.Stamp(f)
 	if err != nil {
 		return "", err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/policy"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // put stores an image without layers for an architecture, and gives it a name. It returns its
@@ -167,7 +167,7 @@ func TestDecideFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	stamp, err := source.Stamp(f)
+	stamp, err := userfile.Stamp(f)
 	if err != nil || stamp == "" {
 		t.Fatalf("Stamp = %q, %v", stamp, err)
 	}

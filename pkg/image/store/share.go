@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/budget"
-	"github.com/brolga-hpc/brolga/pkg/image/expire"
+	"github.com/brolga-hpc/brolga/pkg/expire"
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
 )
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package job is what one step wants: the shim's message ([Call]) where it is
-// submitted and on each node, and what a node has decided about it ([Job]).
-package job
+// Package step is what one step wants: the shim's message ([Call]) where it is
+// submitted and on each node, and what a node has decided about it ([Step]).
+package step
 
 import (
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/brolga-hpc/brolga/pkg/account"
 	"github.com/brolga-hpc/brolga/pkg/budget"
-	"github.com/brolga-hpc/brolga/pkg/bundle/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/option"
@@ -19,8 +19,8 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
-// Job is one step on one node: a decided request with what belongs to it.
-type Job struct {
+// Step is one step on one node: a decided request with what belongs to it.
+type Step struct {
 	Config  config.Config
 	Request request.Request
 	// ConfigPath is the file Config was read from, for the commands the helper
@@ -63,23 +63,23 @@ func readMessage(r io.Reader) ([]byte, error) {
 // Read reads the shim's message up to the end of r and decides, as root, on the
 // node: only a configuration that root alone can change is believed. The job that
 // comes with an error is good for package engine's Refuse only.
-func Read(r io.Reader) (Job, error) {
+func Read(r io.Reader) (Step, error) {
 	message, err := readMessage(r)
 	if err != nil {
-		return Job{}, err
+		return Step{}, err
 	}
 	if len(message) == 0 {
-		return Job{}, ErrNoCall
+		return Step{}, ErrNoCall
 	}
 	c, err := Parse(message)
 	if err != nil {
-		return Job{Request: request.Gated(c.Step)}, err
+		return Step{Request: request.Gated(c.Step)}, err
 	}
 	cfg, path, err := c.LoadConfig(trust.Read)
 	if err != nil {
-		return Job{Request: request.Gated(c.Step)}, err
+		return Step{Request: request.Gated(c.Step)}, err
 	}
-	j := Job{Config: cfg, ConfigPath: path, Account: c.Account, Groups: c.Groups, Node: c.Step.Node, Env: c.Step.Env}
+	j := Step{Config: cfg, ConfigPath: path, Account: c.Account, Groups: c.Groups, Node: c.Step.Node, Env: c.Step.Env}
 	j.Account.Shell = "/bin/sh" // the one that images have
 	j.Asked, err = c.options()
 	j.Request = request.Gated(c.Step)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package source opens the files and directories that names of images point to.
+// Package userfile opens files and directories that users name: images, sources of mounts,
+// and places to save to.
 //
 // Everything is opened with the identity of the calling thread, which is the
 // user's: root takes it on first (package identity). Paths may lead through
@@ -8,7 +9,7 @@
 // process has open and not ones that the user reached. What is not a regular
 // file is refused, and a FIFO does not make anybody wait. The file that was
 // opened is used from then on, not its name.
-package source
+package userfile
 
 import (
 	"bytes"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package library reads what the dynamic loader goes by: its cache, the names of
+// Package ldso reads what the dynamic loader goes by: its cache, the names of
 // libraries and their dynamic sections.
 //
 // Images come from anyone, and this runs with privilege, so nothing of a file is
 // believed: sizes and positions are checked and limited, no program is executed,
 // and no path is opened here. It knows 64-bit little-endian systems with ELF.
-package library
+package ldso
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package local
+package standalone
 
 import (
 	"os"
@@ -10,21 +10,21 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
-	"github.com/brolga-hpc/brolga/pkg/job"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/step"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // message returns one of a user, or of root.
 func message(uid uint32) Message {
 	return Message{
-		Job: job.Job{
+		Step: step.Step{
 			Config:  config.Default(),
 			Request: request.Request{UID: uid, GID: uid, Groups: []uint32{5}, RemapRoot: true, Image: ref.Ref{Kind: ref.Squashfs, Path: "/a.sqsh"}, TmpfsSize: "1g"},
 			Env:     []string{"A=b\nc"},
 		},
-		Way: source.Fuse, Meta: store.Meta{Digest: "sha256:0", Passwd: []byte("root:x\n")}, Terminal: "/dev/pts/3",
+		Way: userfile.Fuse, Meta: store.Meta{Digest: "sha256:0", Passwd: []byte("root:x\n")}, Terminal: "/dev/pts/3",
 	}
 }
 
@@ -52,8 +52,8 @@ func read(t *testing.T, m Message) Container {
 func TestMessageOfRoot(t *testing.T) {
 	m := message(0)
 	c := read(t, m)
-	if !reflect.DeepEqual(c.Job, m.Job) || c.Rootless {
-		t.Errorf("Read = %+v; want the job as it was, %+v", c.Job, m.Job)
+	if !reflect.DeepEqual(c.Step, m.Step) || c.Rootless {
+		t.Errorf("Read = %+v; want the job as it was, %+v", c.Step, m.Step)
 	}
 	if c.Image.Way != m.Way || !reflect.DeepEqual(c.Image.Meta, m.Meta) || c.Terminal != m.Terminal || c.Image.File.Name() != "/a.sqsh" {
 		t.Errorf("Read = %+v", c)
@@ -62,7 +62,7 @@ func TestMessageOfRoot(t *testing.T) {
 
 // TestMessageOfUser: in its user namespace the helper is root, and so is the request.
 func TestMessageOfUser(t *testing.T) {
-	r := read(t, message(4711)).Job.Request
+	r := read(t, message(4711)).Step.Request
 	groups, err := os.Getgroups()
 	if err != nil {
 		t.Fatal(err)

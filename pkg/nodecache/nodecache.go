@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package memory keeps on a node, for a day, what was found out about an image and
+// Package nodecache keeps on a node, for a day, what was found out about an image and
 // files of the host, so that the next step of the image need not find it out again.
 //
-// A memory is a directory of root's with one small file for each key. Whoever keeps
-// something says which files of the host it depends on; it is forgotten when one of
-// them has changed, appeared or gone (inode, size and times, as stat(2) tells them).
-// What it depends on besides belongs into the key. Losing all of it only costs time,
-// and two that write the same do no harm.
-package memory
+// A cache is a directory of root's with one small file for each key. The caller says which
+// files of the host a value depends on. The value is forgotten when one of them has changed,
+// appeared or gone (inode, size and times, as stat(2) tells them). All else that it depends
+// on belongs into the key. To lose the cache costs time only, and two processes may write the
+// same value.
+package nodecache
 
 import (
 	"cmp"
@@ -38,11 +38,11 @@ const (
 	largest = 64 << 10
 )
 
-// Memory remembers. The zero value remembers nothing.
-type Memory struct{ dir string }
+// Cache remembers. The zero value remembers nothing.
+type Cache struct{ dir string }
 
 // At returns the memory in a directory, which is made when something is kept.
-func At(dir string) Memory { return Memory{dir} }
+func At(dir string) Cache { return Cache{dir} }
 
 // File is a file of the host as it was.
 type File struct {
@@ -82,7 +82,7 @@ type record struct {
 }
 
 // Recall reads what was kept under the key, and tells whether it is still true.
-func (m Memory) Recall(key string, into any) bool {
+func (m Cache) Recall(key string, into any) bool {
 	if m.dir == "" {
 		return false
 	}
@@ -106,7 +106,7 @@ func (m Memory) Recall(key string, into any) bool {
 
 // Keep remembers a value that is true as long as the files are as they are. They
 // must have been looked at before the value was found.
-func (m Memory) Keep(key string, value any, files []File) error {
+func (m Cache) Keep(key string, value any, files []File) error {
 	if m.dir == "" {
 		return nil
 	}
@@ -127,13 +127,13 @@ func (m Memory) Keep(key string, value any, files []File) error {
 	return m.write(m.path(key), text)
 }
 
-func (m Memory) path(key string) string {
+func (m Cache) path(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return filepath.Join(m.dir, hex.EncodeToString(sum[:]))
 }
 
 // write makes a file appear as a whole.
-func (m Memory) write(path string, text []byte) error {
+func (m Cache) write(path string, text []byte) error {
 	f, err := os.CreateTemp(m.dir, ".new-")
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (m Memory) write(path string, text []byte) error {
 }
 
 // forget removes what is too old and, where there is too much, the oldest.
-func (m Memory) forget() error {
+func (m Cache) forget() error {
 	entries, err := os.ReadDir(m.dir)
 	if err != nil {
 		return err

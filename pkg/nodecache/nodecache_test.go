@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package memory
+package nodecache
 
 import (
 	"fmt"
@@ -28,12 +28,12 @@ func write(t *testing.T, path, text string) {
 }
 
 // recalls tells whether the memory still has what was kept under the key.
-func recalls(m Memory, key string) bool {
+func recalls(m Cache, key string) bool {
 	var value string
 	return m.Recall(key, &value) && value == "found by "+key
 }
 
-func kept(t *testing.T, m Memory, key string, paths ...string) {
+func kept(t *testing.T, m Cache, key string, paths ...string) {
 	t.Helper()
 	if err := m.Keep(key, "found by "+key, Look(paths)); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestRecall(t *testing.T) {
 	if !recalls(m, "a") || !recalls(m, "b") || recalls(m, "c") {
 		t.Error("the memory does not have what was kept, and nothing else")
 	}
-	var none Memory
+	var none Cache
 	kept(t, none, "a")
 	if recalls(none, "a") {
 		t.Error("the zero value remembers")

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package local is what a container without Slurm ("brolga run") has instead of
-// slurmstepd: brolga decides, opens the image and passes a [Message] to the helper,
-// whose caller the command is.
+// Package standalone is what a container without Slurm ("brolga run") has instead of
+// slurmstepd: brolga decides, opens the image and passes a [Message] to the helper.
 //
-// Without root the helper is root of a user namespace in which the user is 0, and
-// nobody else exists. What is decided is turned into what is true there.
-package local
+// Without root the helper runs in a user namespace that maps the caller alone, to user 0.
+// Read turns the request into that user's.
+package standalone
 
 import (
 	"encoding/json"
@@ -18,15 +17,15 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image"
-	"github.com/brolga-hpc/brolga/pkg/image/source"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
-	"github.com/brolga-hpc/brolga/pkg/job"
+	"github.com/brolga-hpc/brolga/pkg/step"
+	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
 // Message is what brolga passes to the helper, as JSON, beside the open image.
 type Message struct {
-	Job  job.Job
-	Way  source.Way
+	Step step.Step
+	Way  userfile.Way
 	Meta store.Meta
 	// Terminal is the device that the user sits at, or empty.
 	Terminal string
@@ -34,7 +33,7 @@ type Message struct {
 
 // Container is a message on the helper's side.
 type Container struct {
-	Job      job.Job
+	Step     step.Step
 	Image    image.Image
 	Terminal string
 	// Rootless tells that the user is not root, but this process is, in a user
@@ -47,12 +46,12 @@ type Container struct {
 // path is the user's own, and so is this process.
 func (c *Container) Open() (image.Image, error) {
 	img := c.Image
-	if img.Way != source.Bind {
+	if img.Way != userfile.Bind {
 		return img, nil
 	}
 	err := img.Close()
 	if err == nil {
-		img.File, err = source.Directory(c.Job.Request.Image.Path)
+		img.File, err = userfile.Directory(c.Step.Request.Image.Path)
 	}
 	return img, err
 }
@@ -88,14 +87,14 @@ func Read(r io.Reader, fd uintptr) (Container, error) {
 	if err != nil {
 		return Container{}, fmt.Errorf("internal error: read the request: %w", err)
 	}
-	file := os.NewFile(fd, m.Job.Request.Image.String())
-	c := Container{Job: m.Job, Image: image.Image{File: file, Way: m.Way, Meta: m.Meta}, Terminal: m.Terminal}
-	if c.Job.Request.UID == 0 {
+	file := os.NewFile(fd, m.Step.Request.Image.String())
+	c := Container{Step: m.Step, Image: image.Image{File: file, Way: m.Way, Meta: m.Meta}, Terminal: m.Terminal}
+	if c.Step.Request.UID == 0 {
 		return c, nil
 	}
 	c.Rootless = true
 	groups, err := ownGroups()
-	c.Job.Request = c.Job.Request.AsRoot(groups)
+	c.Step.Request = c.Step.Request.AsRoot(groups)
 	return c, err
 }
 

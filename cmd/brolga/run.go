@@ -98,7 +98,7 @@ func (l *runner) identify() error {
 		}
 	}
 	s.Groups = s.Groups[1:]
-	l.call.Account = account.User{Name: me.Username, UID: s.UID, GID: s.GID, Gecos: me.Name, Home: me.HomeDir, Shell: "/bin/sh"}
+	l.call.Account = identity.User{Name: me.Username, UID: s.UID, GID: s.GID, Gecos: me.Name, Home: me.HomeDir, Shell: "/bin/sh"}
 	return nil
 }
 

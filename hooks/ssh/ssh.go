@@ -176,7 +176,7 @@ func (Hook) StartSidecar(step hook.Step) (hook.Sidecar, error) {
 			Path:     fmt.Sprintf("/proc/self/fd/%d", setup.ProgramFD),
 			Name:     "brolga-sshd",
 			Args:     []string{"serve"},
-			Identity: &command.Identity{UID: step.User.UID, GID: step.User.GID, Groups: step.User.Groups},
+			Identity: &step.User,
 			Files:    []*os.File{program, theirs},
 			Join:     step.Adopt,
 			Before:   func() error { return step.Labels.OnExec(proc) },

@@ -13,16 +13,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-)
 
-// User is one account as the host knows it.
-type User struct {
-	Name     string
-	UID, GID uint32
-	Gecos    string
-	Home     string
-	Shell    string
-}
+	"github.com/brolga-hpc/brolga/pkg/identity"
+)
 
 // Group is one group as the host knows it.
 type Group struct {
@@ -31,7 +24,7 @@ type Group struct {
 }
 
 // Passwd returns the image's passwd(5) file with the user in it.
-func Passwd(image []byte, u User) []byte {
+func Passwd(image []byte, u identity.User) []byte {
 	line := fmt.Sprintf("%s:x:%d:%d:%s:%s:%s\n", clean(u.Name), u.UID, u.GID, clean(u.Gecos), clean(u.Home), clean(u.Shell))
 	return merge(image, []string{line}, map[string]bool{u.Name: true}, map[uint32]bool{u.UID: true})
 }

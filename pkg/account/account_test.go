@@ -5,14 +5,16 @@ package account
 import (
 	"strings"
 	"testing"
+
+	"github.com/brolga-hpc/brolga/pkg/identity"
 )
 
 func TestPasswd(t *testing.T) {
-	ada := User{Name: "ada", UID: 1000, GID: 1001, Gecos: "Ada L.", Home: "/home/ada", Shell: "/bin/sh"}
+	ada := identity.User{Name: "ada", UID: 1000, GID: 1001, Gecos: "Ada L.", Home: "/home/ada", Shell: "/bin/sh"}
 	const line = "ada:x:1000:1001:Ada L.:/home/ada:/bin/sh\n"
 	for _, tt := range []struct {
 		name, image string
-		user        User
+		user        identity.User
 		want        string
 	}{
 		{"no file", "", ada, line},
@@ -24,8 +26,8 @@ func TestPasswd(t *testing.T) {
 		{"carriage returns", "bin:x:2:2::/:\r\n", ada, line + "bin:x:2:2::/:\n"},
 		{"leading zeros", "ubuntu:x:01000:1000::/:\n", ada, line},
 		{"no accounts", "\n# comment\n+::::::\n-x\nbin:x\nbin:x::2::/:\nbin:x:-1:2::/:\nbin:x:4294967296:2::/:\nbin:x: 2:2::/:\n", ada, line},
-		{"hostile fields", "", User{Name: "a:b", UID: 1, GID: 1, Gecos: "x\nroot::0:0::/:/bin/sh", Home: "/h:/\r", Shell: "/s\x00"}, "a_b:x:1:1:x_root__0_0__/_/bin/sh:/h_/_:/s_\n"},
-		{"root", "root:x:0:0:root:/root:/bin/bash\n", User{Name: "root", Home: "/root", Shell: "/bin/sh"}, "root:x:0:0::/root:/bin/sh\n"},
+		{"hostile fields", "", identity.User{Name: "a:b", UID: 1, GID: 1, Gecos: "x\nroot::0:0::/:/bin/sh", Home: "/h:/\r", Shell: "/s\x00"}, "a_b:x:1:1:x_root__0_0__/_/bin/sh:/h_/_:/s_\n"},
+		{"root", "root:x:0:0:root:/root:/bin/bash\n", identity.User{Name: "root", Home: "/root", Shell: "/bin/sh"}, "root:x:0:0::/root:/bin/sh\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := string(Passwd([]byte(tt.image), tt.user)); got != tt.want {
@@ -66,7 +68,7 @@ func FuzzPasswd(f *testing.F) {
 	f.Add("root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1000::/home/ubuntu:/bin/bash\n")
 	f.Add("a:x:+1000:0::/:\r\nada:::::\n:::")
 	f.Fuzz(func(t *testing.T, image string) {
-		got := string(Passwd([]byte(image), User{Name: "ada", UID: 1000, Home: "/home/ada", Shell: "/bin/sh"}))
+		got := string(Passwd([]byte(image), identity.User{Name: "ada", UID: 1000, Home: "/home/ada", Shell: "/bin/sh"}))
 		for i, line := range strings.Split(strings.TrimSuffix(got, "\n"), "\n") {
 			fields := strings.Split(line, ":")
 			if len(fields) < 4 || (i > 0 && (fields[0] == "ada" || fields[2] == "1000")) {

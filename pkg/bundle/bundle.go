@@ -54,7 +54,7 @@ type Params struct {
 	Passwd, Group []byte
 	// User is the job's user, Account and Groups what the host knows of them.
 	User    identity.User
-	Account account.User
+	Account identity.User
 	Groups  []account.Group
 	Hooks   []hook.Hook
 	// UserNamespace is the user namespace of a request that remaps root.

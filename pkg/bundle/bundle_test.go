@@ -39,7 +39,7 @@ func params() Params {
 		},
 		ImageConfig: spec.Image{Env: []string{"PATH=/bin", "A=<&>"}, WorkingDir: "/work", Digest: "sha256:0"},
 		User:        identity.User{UID: 4711, GID: 4712, Name: "ada", Home: "/home/ada"},
-		Account:     account.User{Name: "ada", UID: 4711, GID: 4712, Home: "/home/ada", Shell: "/bin/sh"},
+		Account:     identity.User{Name: "ada", UID: 4711, GID: 4712, Home: "/home/ada", Shell: "/bin/sh"},
 		Groups:      []account.Group{{Name: "staff", GID: 4712}, {Name: "video", GID: 27}},
 	}
 }

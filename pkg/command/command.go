@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/identity"
 )
 
 // Cmd says what to run. Path and Env are used as they are.
@@ -42,7 +44,7 @@ type Cmd struct {
 
 	// Identity is whom the program runs as; nil is the caller. Its capabilities
 	// go with uid 0.
-	Identity *Identity
+	Identity *identity.User
 	// Ambient are capabilities that a program which runs as another user keeps
 	// (capabilities(7)); what it executes has them, too, unless it gives them up.
 	Ambient []uintptr
@@ -73,25 +75,19 @@ type Cmd struct {
 	TidiesUp bool
 }
 
-// Identity is a user, group and the complete set of supplementary groups.
-type Identity struct {
-	UID, GID uint32
-	Groups   []uint32
-}
-
 // credential returns what the kernel is told, or nil: a process without privilege,
 // which root of a user namespace is as far as groups go, can only be itself and
 // may not even say so.
-func (id *Identity) credential() *syscall.Credential {
+func credential(id *identity.User) *syscall.Credential {
 	switch {
-	case id == nil, os.Geteuid() != 0 && uint32(os.Geteuid()) == id.UID, id.isCaller():
+	case id == nil, os.Geteuid() != 0 && uint32(os.Geteuid()) == id.UID, isCaller(id):
 		return nil
 	}
 	return &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
 }
 
 // isCaller tells whether the identity is that of this process.
-func (id *Identity) isCaller() bool {
+func isCaller(id *identity.User) bool {
 	if uint32(os.Geteuid()) != id.UID || uint32(os.Getegid()) != id.GID {
 		return false
 	}
@@ -168,7 +164,7 @@ func run(ctx context.Context, c Cmd) error {
 	if c.TidiesUp {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
-	cmd.SysProcAttr.Credential = c.Identity.credential()
+	cmd.SysProcAttr.Credential = credential(c.Identity)
 	cmd.SysProcAttr.AmbientCaps = c.Ambient
 	cmd.SysProcAttr.Ptrace = c.Join != nil // it stops at its execve(2)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -229,7 +225,7 @@ func Start(c Cmd) (pid int, err error) {
 		Path: c.Path, Args: append([]string{cmp.Or(c.Name, c.Path)}, c.Args...), Env: append([]string{}, c.Env...), Dir: "/",
 		Stderr: c.Stderr, ExtraFiles: c.Files, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	cmd.SysProcAttr.Credential = c.Identity.credential()
+	cmd.SysProcAttr.Credential = credential(c.Identity)
 	cmd.SysProcAttr.Ptrace = c.Join != nil
 	if err := withoutLimit(cmd.Start); err != nil {
 		return 0, notStarted(c, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 )
 
 func TestRun(t *testing.T) {
@@ -158,7 +159,7 @@ func TestRunIdentity(t *testing.T) {
 	var out bytes.Buffer
 	cmd := shell("id -u; id -G; grep -E '^Cap(Eff|Prm)' /proc/self/status")
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
-	cmd.Identity = &Identity{UID: 4711, GID: 4712, Groups: []uint32{4713}}
+	cmd.Identity = &identity.User{UID: 4711, GID: 4712, Groups: []uint32{4713}}
 	cmd.Stdout = &out
 	if err := Run(t.Context(), cmd); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/account"
 	"github.com/brolga-hpc/brolga/pkg/bundle"
 	"github.com/brolga-hpc/brolga/pkg/bundle/spec"
 	"github.com/brolga-hpc/brolga/pkg/hook"
@@ -88,7 +87,7 @@ func start(t *testing.T, image *os.File, writable bool, hooks []hook.Hook, f fun
 			Image:       image,
 			ImageConfig: spec.Image{WorkingDir: "/work"},
 			User:        user,
-			Account:     account.User{Name: user.Name, UID: user.UID, GID: user.GID, Home: user.Home, Shell: "/bin/sh"},
+			Account:     identity.User{Name: user.Name, UID: user.UID, GID: user.GID, Home: user.Home, Shell: "/bin/sh"},
 			Hooks:       hooks,
 		})
 		if err != nil {

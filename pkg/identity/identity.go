@@ -23,12 +23,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// User is whom a job step runs as, as the workload manager knows them.
+// User is the user that a job step or a program runs as. What is not known is empty.
 type User struct {
 	UID, GID uint32
-	Groups   []uint32 // supplementary groups
-	Name     string
-	Home     string
+	Groups   []uint32 // the complete set of supplementary groups
+	// Name, Gecos, Home and Shell are those of passwd(5).
+	Name, Gecos, Home, Shell string
 }
 
 // Do calls f with the file-system identity of u and restores what was before.

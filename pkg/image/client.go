@@ -27,7 +27,7 @@ func (g *getter) pull(ctx context.Context, r ref.Ref) error {
 	return g.client(ctx, command.Cmd{
 		Args:     append(g.verb("pull"), "--quiet", "--if-missing", "--platform", g.Platform, "--cache", g.cache(), r.Argument()),
 		Env:      g.userEnv(),
-		Identity: &command.Identity{UID: g.User.UID, GID: g.User.GID, Groups: g.User.Groups},
+		Identity: &g.User,
 		Join:     g.Join,
 	})
 }
@@ -47,7 +47,7 @@ func (g *getter) convert(ctx context.Context, m layout.Manifest, files []*os.Fil
 	c := command.Cmd{
 		Args:     append(args, g.ref.String(), m.Digest),
 		Env:      []string{path},
-		Identity: &command.Identity{UID: g.owner.UID, GID: g.owner.GID},
+		Identity: &g.owner,
 		Stdin:    bytes.NewReader(evidence),
 		Files:    files,
 	}

@@ -181,7 +181,7 @@ func TestConvertVerifies(t *testing.T) {
 	for _, evidence := range []string{"", "{}", `{"Signatures":[{"Payload":"e30=","Value":"e30="}]}`} {
 		err := command.Run(t.Context(), command.Cmd{
 			Path: s.conf.Client, Args: []string{"convert", "--config", s.confPath, r.String(), "sha256:" + strings.Repeat("a", 64)},
-			Identity: &command.Identity{UID: owner.UID, GID: owner.GID}, Stdin: strings.NewReader(evidence),
+			Identity: &owner, Stdin: strings.NewReader(evidence),
 		})
 		if err == nil || !strings.Contains(err.Error(), "signature") {
 			t.Errorf("convert with evidence %q = %v; want an error about signatures", evidence, err)

@@ -83,7 +83,7 @@ func (t *Target) Write(ctx context.Context, p Params) error {
 	c := command.Cmd{
 		Path: p.Client, Args: append(args, "--", temporary, filepath.Base(t.path)),
 		Env:      []string{"PATH=/usr/local/bin:/usr/bin:/bin"},
-		Identity: &command.Identity{UID: t.user.UID, GID: t.user.GID, Groups: t.user.Groups},
+		Identity: &t.user,
 		Files:    []*os.File{t.dir, p.Tree},
 		Join:     p.Join,
 		TidiesUp: true,

@@ -12,6 +12,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
@@ -31,7 +32,7 @@ type Call struct {
 	Given [][2]string
 	// Account and Groups are what the node knows of the job's user; on the
 	// submitting side they are empty.
-	Account account.User
+	Account identity.User
 	Groups  []account.Group
 	// Launches tells, on the submitting side, that the caller is srun: what it is
 	// told is for one step.
@@ -54,7 +55,7 @@ func Parse(message []byte) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	c := Call{Step: step, Account: account.User{UID: step.UID, GID: step.GID}}
+	c := Call{Step: step, Account: identity.User{UID: step.UID, GID: step.GID}}
 	for i, r := range rest {
 		next := func(key string) (string, error) {
 			if i+1 == len(rest) || rest[i+1].Key != key {

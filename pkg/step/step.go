@@ -13,6 +13,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/option"
 	"github.com/brolga-hpc/brolga/pkg/request"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
@@ -27,7 +28,7 @@ type Step struct {
 	// starts; empty for the defaults.
 	ConfigPath string
 	// Account and Groups are what the node knows of the job's user.
-	Account account.User
+	Account identity.User
 	Groups  []account.Group
 	// Node is the name of the node.
 	Node string

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/account"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -127,7 +129,7 @@ func TestRead(t *testing.T) {
 		if got.ConfigPath != path || got.Config.StoreOwner != "images" || got.Request.Step != "5.0" || !slices.Equal(got.Env, []string{"A=b\nc"}) {
 			t.Errorf("Read = %+v", got)
 		}
-		if want := (account.User{Name: "ada", UID: 1000, GID: 1001, Gecos: "Ada", Home: "/home/ada", Shell: "/bin/sh"}); got.Account != want {
+		if want := (identity.User{Name: "ada", UID: 1000, GID: 1001, Gecos: "Ada", Home: "/home/ada", Shell: "/bin/sh"}); !reflect.DeepEqual(got.Account, want) {
 			t.Errorf("Read: account = %+v; want %+v", got.Account, want)
 		}
 		if want := []account.Group{{Name: "staff", GID: 1001}}; !slices.Equal(got.Groups, want) {

@@ -88,7 +88,7 @@ func (r *Rootfs) fuseServer(image, connection *os.File, squashfuse string) (comm
 	return box.Around(config.LauncherPath(), command.Cmd{
 		Path:     squashfuse,
 		Args:     []string{"-f", "/proc/self/fd/3", "/dev/fd/4"},
-		Identity: &command.Identity{UID: r.params.User.UID, GID: r.params.User.GID, Groups: r.params.User.Groups},
+		Identity: &r.params.User,
 		Files:    []*os.File{image, connection},
 		Join:     r.params.Join,
 	})

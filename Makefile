@@ -32,14 +32,14 @@ HARDENING  := -fPIC -shared -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS    += -Wl,--version-script=spank/plugin.map -Wl,-z,relro,-z,now
 
 .PHONY: all
-all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-seccomp $(BUILD)/brolga-launch $(BUILD)/brolga-ssh $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
+all: $(BUILD)/brolga $(BUILD)/brolga-helper $(BUILD)/brolga-parse $(BUILD)/brolga-launch $(BUILD)/brolga-ssh $(BUILD)/libbrolga.so $(BUILD)/spank_brolga.so ## build everything into build/
 
 # The go command knows best what is out of date.
 .PHONY: FORCE
 $(BUILD)/brolga $(BUILD)/brolga-ssh: $(BUILD)/%: FORCE | $(BUILD)
 	CGO_ENABLED=0 $(call GOBUILD) -o $@ ./cmd/$*
 # Static: root loads no name service or other library. PIE and read-only tables cost 0.3 ms.
-$(BUILD)/brolga-helper $(BUILD)/brolga-cdi $(BUILD)/brolga-seccomp: $(BUILD)/%: FORCE | $(BUILD)
+$(BUILD)/brolga-helper $(BUILD)/brolga-parse: $(BUILD)/%: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-linkmode external -extldflags '-static-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now') -buildmode=pie -tags osusergo,netgo -o $@ ./cmd/$*
 $(BUILD)/libbrolga.so: FORCE | $(BUILD)
 	CGO_ENABLED=1 $(call GOBUILD,-extldflags=-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) -buildmode=c-shared -o $@ ./cmd/libbrolga
@@ -62,8 +62,7 @@ $(BUILD):
 install: all ## install below DESTDIR/PREFIX; /etc is the administrator's
 	install -D -m 0755 $(BUILD)/brolga $(DESTDIR)$(PREFIX)/bin/brolga
 	install -D -m 0755 $(BUILD)/brolga-helper $(DESTDIR)$(HELPER)
-	install -D -m 0755 $(BUILD)/brolga-cdi $(DESTDIR)$(dir $(HELPER))brolga-cdi
-	install -D -m 0755 $(BUILD)/brolga-seccomp $(DESTDIR)$(dir $(HELPER))brolga-seccomp
+	install -D -m 0755 $(BUILD)/brolga-parse $(DESTDIR)$(dir $(HELPER))brolga-parse
 	install -D -m 0755 $(BUILD)/brolga-launch $(DESTDIR)$(LAUNCHER)
 	install -D -m 0755 $(BUILD)/brolga-ssh $(DESTDIR)$(dir $(HELPER))brolga-ssh
 	install -d -m 0755 $(DESTDIR)$(dir $(HELPER))bundle

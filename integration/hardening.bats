@@ -15,7 +15,7 @@ installed() { find "$BROLGA_CLUSTER_DIR/prefix" -type f \( -path '*/bin/*' -o -p
 @test "hardening: all programs and libraries are looked at" {
 	run_ok installed
 	((${#lines[@]} >= 8))
-	for name in brolga brolga-helper brolga-cdi brolga-seccomp brolga-launch brolga-ssh libbrolga.so spank_brolga.so; do
+	for name in brolga brolga-helper brolga-parse brolga-launch brolga-ssh libbrolga.so spank_brolga.so; do
 		expect_match "/$name\$"
 	done
 }
@@ -39,7 +39,7 @@ installed() { find "$BROLGA_CLUSTER_DIR/prefix" -type f \( -path '*/bin/*' -o -p
 }
 
 @test "hardening: what runs in any image needs no loader" {
-	for name in brolga-helper brolga-launch brolga-cdi brolga-seccomp brolga-ssh; do
+	for name in brolga-helper brolga-launch brolga-parse brolga-ssh; do
 		run_ok readelf -lW "$BROLGA_CLUSTER_DIR/prefix/libexec/brolga/$name"
 		refute_match 'INTERP'
 	done

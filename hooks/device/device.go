@@ -102,7 +102,7 @@ func (h Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	return []string{string(text), capabilities, fmt.Sprint(shown, all)}
 }
 
-// askLimit is how long brolga-cdi may take. It takes milliseconds, unless a file
+// askLimit is how long brolga-parse may take. It takes milliseconds, unless a file
 // system with specifications hangs.
 const askLimit = 30 * time.Second
 
@@ -154,7 +154,7 @@ func (h Hook) ask(q device.Query) (device.Answer, error) {
 	}
 	program := h.Program
 	if program == "" {
-		program = device.Program()
+		program = config.ParserPath()
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), askLimit, fmt.Errorf("killed after %s", askLimit))
 	defer cancel()

@@ -108,10 +108,10 @@ func program(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: specifications are root's")
 	}
-	path := filepath.Join(t.TempDir(), "brolga-cdi")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../cmd/brolga-cdi")
+	path := filepath.Join(t.TempDir(), "brolga-parse")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../cmd/brolga-parse")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build brolga-cdi: %v: %s", err, out)
+		t.Fatalf("build brolga-parse: %v: %s", err, out)
 	}
 	return path
 }

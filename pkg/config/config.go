@@ -41,6 +41,9 @@ var RunDir = "/run/brolga"
 // LauncherPath is where the launcher is on the host.
 func LauncherPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-launch") }
 
+// ParserPath is where the program is that reads CDI specifications and seccomp profiles.
+func ParserPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-parse") }
+
 // HelperPath is where the helper is.
 func HelperPath() string { return filepath.Join(Prefix, "libexec/brolga/brolga-helper") }
 

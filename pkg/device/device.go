@@ -5,20 +5,17 @@
 //
 // Specifications of CDI are YAML, and a parser for that costs each program that
 // links it a tenth of a millisecond at its start, needed or not. So the helper
-// does not link one: [Ask] runs brolga-cdi, for steps with such devices only.
+// does not link one: [Ask] runs brolga-parse, for steps with such devices only.
 // Package cdi is what that program consists of.
 package device
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/brolga-hpc/brolga/pkg/command"
-	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 )
 
@@ -76,9 +73,6 @@ type Hook struct {
 	Timeout              *int
 }
 
-// Program is where the program is that [Ask] runs.
-func Program() string { return filepath.Join(config.Prefix, "libexec/brolga/brolga-cdi") }
-
 // Ask runs the program, in the namespaces of the calling thread.
 func Ask(ctx context.Context, program string, q Query) (Answer, error) {
 	text, err := json.Marshal(q)
@@ -86,12 +80,7 @@ func Ask(ctx context.Context, program string, q Query) (Answer, error) {
 		return Answer{}, err
 	}
 	var a Answer
-	var out bytes.Buffer
-	err = command.Run(ctx, command.Cmd{Path: program, Stdin: bytes.NewReader(text), Stdout: &out})
-	if err == nil {
-		err = json.Unmarshal(out.Bytes(), &a)
-	}
-	if err != nil {
+	if err := command.Parse(ctx, program, "cdi", text, &a); err != nil {
 		return Answer{}, fmt.Errorf("read CDI specifications: %w", err)
 	}
 	if a.Error != "" {

@@ -5,6 +5,7 @@ package engine
 import (
 	"path/filepath"
 
+	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/label"
 	"github.com/brolga-hpc/brolga/pkg/nodecache"
@@ -28,7 +29,7 @@ func (r *run) loadFilter() error {
 	if !r.rootless() { // whose directories are not root's
 		m = nodecache.At(filepath.Join(r.Step.Config.RunDir, "found"))
 	}
-	filter, err := seccomp.Load(path, seccomp.Program(), m)
+	filter, err := seccomp.Load(path, config.ParserPath(), m)
 	if err != nil {
 		return err
 	}

@@ -3,20 +3,17 @@
 // Package seccomp has the site's seccomp profile ready for the tasks of a step: a
 // file in the format of Docker and Podman becomes a program of the kernel's.
 //
-// brolga-seccomp does that (package compile). It is a program of its own: libseccomp
+// brolga-parse does that (package compile). It is a program of its own: libseccomp
 // would slow down the start of all steps. What it made of a profile is remembered on
 // the node.
 package seccomp
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,16 +38,13 @@ type Filter struct {
 // String returns the filter as tasks get it: see spank/PROTOCOL.md.
 func (f Filter) String() string { return fmt.Sprintf("%d:%s", f.Flags, hex.EncodeToString(f.Program)) }
 
-// Answer is what brolga-seccomp says: a filter, or why there is none.
+// Answer is what brolga-parse says: a filter, or why there is none.
 type Answer struct {
 	Filter Filter
 	Error  string
 }
 
-// Program is where brolga-seccomp is.
-func Program() string { return filepath.Join(config.Prefix, "libexec/brolga/brolga-seccomp") }
-
-// patience is how long brolga-seccomp may take, which takes milliseconds.
+// patience is how long brolga-parse may take, which takes milliseconds.
 const patience = 30 * time.Second
 
 // Load reads the profile at path, which must be root's alone, and has the program
@@ -98,11 +92,7 @@ func ask(program string, profile []byte) (Filter, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, fmt.Errorf("killed after %s", patience))
 	defer cancel()
 	var a Answer
-	var out bytes.Buffer
-	err := command.Run(ctx, command.Cmd{Path: program, Stdin: bytes.NewReader(profile), Stdout: &out})
-	if err == nil {
-		err = json.Unmarshal(out.Bytes(), &a)
-	}
+	err := command.Parse(ctx, program, "seccomp", profile, &a)
 	if err == nil && a.Error != "" {
 		err = errors.New(a.Error)
 	}

@@ -23,7 +23,7 @@ const module = "github.com/brolga-hpc/brolga"
 // only packages of earlier layers, or its own subpackages. A new package fails
 // this test until someone decides where it belongs.
 var layers = [][]string{
-	{"fault", "budget", "process", "reception", "flock", "identity"},
+	{"fault", "budget", "process", "reception", "safefile", "identity"},
 	{"wire", "trust", "regular", "command", "mountns", "userns", "ldso", "image/lease", "expire", "image/slot", "ssh/realm", "ssh/dial", "ssh/server"},
 	{"policy", "nodecache", "audit"},
 	{"config"},

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 )
 
 // The list of a user's containers is a directory of the user, who may put anything
@@ -23,29 +25,28 @@ func openList(path string) (*os.File, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	fd, err := openIn(dir, list, unix.O_DIRECTORY)
+	f, err := openIn(dir, list, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: filepath.Join(dir.Name(), list), Err: err}
 	}
-	return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), list)), nil
+	return f, nil
 }
 
 // openIn opens a name in a directory as a place only.
-func openIn(dir *os.File, name string, flags uint64) (int, error) {
+func openIn(dir *os.File, name string, flags uint64) (*os.File, error) {
 	how := unix.OpenHow{
-		Flags:   flags | unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Flags:   flags | unix.O_PATH | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	}
-	for {
-		fd, err := unix.Openat2(int(dir.Fd()), name, &how)
-		switch {
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
-			continue
-		case errors.Is(err, unix.ENOSYS): // before Linux 5.6
-			return unix.Openat(int(dir.Fd()), name, int(how.Flags), 0)
-		}
-		return fd, err
+	f, err := safefile.Open(int(dir.Fd()), name, how)
+	if !errors.Is(err, unix.ENOSYS) { // before Linux 5.6
+		return f, err
 	}
+	fd, err := unix.Openat(int(dir.Fd()), name, int(how.Flags)|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // isListed reports whether the user's list has the container. Where that cannot be told
@@ -54,9 +55,9 @@ func isListed(path string) bool {
 	dir, err := openList(path)
 	if err == nil {
 		defer dir.Close()
-		var fd int
-		if fd, err = openIn(dir, filepath.Base(path), 0); err == nil {
-			return unix.Close(fd) == nil
+		var f *os.File
+		if f, err = openIn(dir, filepath.Base(path), 0); err == nil {
+			return f.Close() == nil
 		}
 	}
 	// EXDEV: something is mounted there.

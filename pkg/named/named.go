@@ -48,16 +48,16 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/command"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/flock"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/request"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
 // State is what is known of a container that exists.
 type State struct {
 	// Image is the image in its canonical form, by digest or absolute path, and
-	// Stamp what tells whether a file is still the same ([source.Stamp]).
+	// Stamp what tells whether a file is still the same ([userfile.Stamp]).
 	Image string `json:"image"`
 	Stamp string `json:"stamp,omitempty"`
 	// Created is when the container was made, Boot and Restart which run of the
@@ -79,6 +79,8 @@ type Container struct {
 
 const (
 	suffixData, suffixState, suffixLock = ".ext4", ".json", ".lock"
+	// suffixNew follows suffixState before the state is complete.
+	suffixNew = ".new"
 	// list is the user's directory of names.
 	list = "list"
 	// scopeUser takes the place of the job in names of the user's scope.
@@ -157,7 +159,7 @@ func lockFile(path string, flags int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = flock.Lock(f, unix.LOCK_EX|flags)
+	err = safefile.Lock(f, unix.LOCK_EX|flags)
 	var locked, there unix.Stat_t
 	if err == nil {
 		err = unix.Fstat(int(f.Fd()), &locked)
@@ -231,13 +233,11 @@ func (c *Container) make(ctx context.Context, s State) error {
 	if err == nil {
 		err = c.addToList(text)
 	}
-	if err == nil {
-		err = os.WriteFile(c.path+suffixState+".new", text, 0o600)
-	}
 	if err != nil {
 		return err
 	}
-	return os.Rename(c.path+suffixState+".new", c.path+suffixState)
+	state := c.path + suffixState
+	return safefile.Replace(state, text, 0o600, filepath.Base(state)+suffixNew)
 }
 
 // addToList adds the name to the user's directory, as the user, who may have left
@@ -260,7 +260,7 @@ func (c *Container) addToList(text []byte) error {
 		return errors.Join(err, f.Close())
 	})
 	if err != nil {
-		return fault.WithHint(fmt.Errorf("add it to your list of containers: %w", err), "look at what is in "+dir.Name())
+		return fault.WithHint(fmt.Errorf("add it to your list of containers: %w", err), "look at what is in "+filepath.Join(filepath.Dir(c.path), list))
 	}
 	return nil
 }
@@ -318,8 +318,9 @@ func (c *Container) remove() error { return errors.Join(removeFiles(c.path), unl
 // exist first.
 func removeFiles(path string) error {
 	var errs []error
-	for _, suffix := range []string{suffixState, suffixState + ".new", suffixData} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	paths, _ := filepath.Glob(path + suffixState + suffixNew + "*") // of one who was killed
+	for _, p := range append(paths, path+suffixState, path+suffixData) {
+		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
-	"github.com/brolga-hpc/brolga/pkg/flock"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -43,7 +43,7 @@ func lockNotes(how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock.Lock(f, how); err != nil {
+	if err := safefile.Lock(f, how); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return f, nil
@@ -77,11 +77,7 @@ func NoteNone(configPath string, site config.Named, node string) error {
 	if some, err := hasSome(site, node); some || err != nil {
 		return err
 	}
-	path := filepath.Join(notesDir(), node)
-	if err := os.WriteFile(path+".new", []byte(configPath), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return safefile.Replace(filepath.Join(notesDir(), node), []byte(configPath), 0o644, ".new-")
 }
 
 // hasSome tells whether the node has a container, or what is left of one.

@@ -15,8 +15,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -124,29 +123,12 @@ func (m Cache) Keep(key string, value any, files []File) error {
 	if err := m.forget(); err != nil {
 		return err
 	}
-	return m.write(m.path(key), text)
+	return safefile.Replace(m.path(key), text, 0o600, ".new-")
 }
 
 func (m Cache) path(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return filepath.Join(m.dir, hex.EncodeToString(sum[:]))
-}
-
-// write makes a file appear as a whole.
-func (m Cache) write(path string, text []byte) error {
-	f, err := os.CreateTemp(m.dir, ".new-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return nil
 }
 
 // forget removes what is too old and, where there is too much, the oldest.

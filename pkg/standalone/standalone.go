@@ -18,6 +18,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
@@ -66,14 +67,11 @@ func Write(m Message) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	fd, err = unix.MemfdCreate("brolga-run", 0)
-	if err == nil {
-		_, err = unix.Pwrite(fd, text, 0)
+	if fd, err = safefile.Memory("brolga-run", text); err != nil {
+		return -1, err
 	}
-	if err != nil {
-		return -1, fmt.Errorf("make memory file: %w", err)
-	}
-	return fd, nil
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	return fd, err
 }
 
 // Read reads a message that belongs to the image that is open as fd. The sender runs as

@@ -12,6 +12,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
 
@@ -137,7 +138,7 @@ func Good(c *container.Container, plan []wire.Record) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := sealed("brolga-plan", data)
+	fd, err := safefile.Memory("brolga-plan", data)
 	if err != nil {
 		return nil, err
 	}
@@ -190,22 +191,4 @@ func (l *Listener) Send(a *Answer) error {
 		}
 		return fmt.Errorf("answer a task: %w", err)
 	}
-}
-
-// sealed returns a descriptor of a memory file that nobody can change.
-func sealed(name string, data []byte) (int, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return -1, fmt.Errorf("make memory file: %w", err)
-	}
-	if _, err := unix.Pwrite(fd, data, 0); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("write memory file: %w", err)
-	}
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("seal memory file: %w", err)
-	}
-	return fd, nil
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -119,21 +120,14 @@ func checkMagic(f *os.File) error {
 
 // open opens a path under the restrictions of this package (openat2(2)).
 func open(path string, flags uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	for {
-		fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
-			continue
-		case errors.Is(err, unix.ENOSYS): // before Linux 5.6
-			return os.OpenFile(path, int(flags), 0)
-		case errors.Is(err, unix.ENXIO): // a socket, a device without a driver
-			return nil, fmt.Errorf("%s is not a regular file", path)
-		}
-		return nil, denied(path, err)
+	f, err := safefile.Open(unix.AT_FDCWD, path, unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	switch {
+	case errors.Is(err, unix.ENOSYS): // before Linux 5.6
+		return os.OpenFile(path, int(flags), 0)
+	case errors.Is(err, unix.ENXIO): // a socket, a device without a driver
+		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
+	return f, denied(path, err)
 }
 
 func denied(path string, err error) error {

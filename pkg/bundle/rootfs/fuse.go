@@ -16,6 +16,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/sandbox"
 )
 
@@ -97,20 +98,7 @@ func (r *Rootfs) fuseServer(image, connection *os.File, squashfuse string) (comm
 // messages returns a file of limited size for what a program says that outlives
 // this one.
 func messages() (*os.File, error) {
-	fd, err := unix.MemfdCreate("squashfuse-messages", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("make memory file: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "messages")
-	err = f.Truncate(64 << 10)
-	if err == nil {
-		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_GROW)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("make memory file: %w", err)
-	}
-	return f, nil
+	return safefile.Buffer("squashfuse-messages", 64<<10)
 }
 
 // lastMessage returns the last line that a program wrote as an error, or err.

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/flock"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 )
 
 // attachLoop returns an open loop device whose backing file is image, read-only
@@ -78,7 +78,7 @@ func lockNode(path string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock.Lock(f, unix.LOCK_EX); err != nil {
+	if err := safefile.Lock(f, unix.LOCK_EX); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}

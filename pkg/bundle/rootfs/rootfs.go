@@ -51,6 +51,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/option"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
@@ -531,16 +532,15 @@ const maxRead = 1 << 20
 // root file system yet.
 func (r *Rootfs) ReadFile(path string) (content []byte) {
 	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY,
 		Resolve: r.inImage(),
 	}
 	// Whatever the reason, such an image has no file that could be used.
 	_ = r.params.User.Do(func() error {
-		fd, err := unix.Openat2(int(r.root.Fd()), path, &how)
+		f, err := safefile.Open(int(r.root.Fd()), path, how)
 		if err != nil {
 			return err
 		}
-		f := os.NewFile(uintptr(fd), path)
 		defer f.Close()
 		if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() > maxRead {
 			return err

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/userfile"
 )
 
@@ -177,18 +178,9 @@ func openNoMagic(path string) (*os.File, error) {
 // openPath opens a path (O_PATH) below dir under the restrictions of resolve
 // (openat2(2)).
 func openPath(dir int, path string, resolve uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve}
+	how := unix.OpenHow{Flags: unix.O_PATH, Resolve: resolve}
 	if resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
 		how.Flags |= unix.O_NOFOLLOW
 	}
-	for {
-		fd, err := unix.Openat2(dir, path, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename meanwhile
-			continue
-		}
-		return nil, err
-	}
+	return safefile.Open(dir, path, how)
 }

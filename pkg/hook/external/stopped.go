@@ -18,9 +18,9 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/budget"
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
-	"github.com/brolga-hpc/brolga/pkg/flock"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/process"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 )
 
@@ -193,7 +193,7 @@ func runNote(path string, runner *Runner, tell func(line string), runFor func(ow
 		return fmt.Errorf("read what runs at poststop: %w", err)
 	}
 	defer f.Close()
-	if locked, err := flock.Try(f); !locked {
+	if locked, err := safefile.Try(f); !locked {
 		return err // nil: another one is doing it
 	}
 	var st unix.Stat_t

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 )
 
 // dockerHub is how Docker's file and its helpers call docker.io.
@@ -264,7 +266,7 @@ func edit(path string, change func(map[string]json.RawMessage) bool) error {
 	return replace(path, append(text, '\n'))
 }
 
-func replace(path string, text []byte) (err error) {
+func replace(path string, text []byte) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
@@ -274,18 +276,5 @@ func replace(path string, text []byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".brolga-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return safefile.Replace(path, text, 0o600, ".brolga-")
 }

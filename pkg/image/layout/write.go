@@ -3,7 +3,6 @@
 package layout
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/brolga-hpc/brolga/pkg/image/lease"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 )
 
 // Create opens the layout in dir and makes what is missing of it, for the user
@@ -124,20 +124,6 @@ func (x *Index) Delete(name string) bool {
 }
 
 // writeFile replaces the file at path, relative to the layout, in one step.
-func (l *Layout) writeFile(path string, content []byte) (err error) {
-	path = l.path(path)
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = bytes.NewReader(content).WriteTo(f)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+func (l *Layout) writeFile(path string, content []byte) error {
+	return safefile.Replace(l.path(path), content, 0o600, ".tmp-")
 }

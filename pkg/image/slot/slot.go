@@ -22,7 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brolga-hpc/brolga/pkg/flock"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 )
 
 // ErrDone means that [Options.Done] reported true.
@@ -109,7 +109,7 @@ func try(dir *os.File, name string, count int) (*Slot, error) {
 			return nil, fmt.Errorf("take the slot %s: %w", file, err)
 		}
 		f := os.NewFile(uintptr(fd), file)
-		locked, err := flock.Try(f)
+		locked, err := safefile.Try(f)
 		if locked {
 			return &Slot{number, f}, nil
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/config"
 	"github.com/brolga-hpc/brolga/pkg/fault"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 )
 
 // Saved says how to save a root file system.
@@ -91,19 +92,14 @@ type walker struct {
 // root file system is opened, nor anything that is mounted there.
 func (w *walker) open(name string, flags uint64) (*os.File, error) {
 	how := unix.OpenHow{
-		Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Flags:   flags | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	}
-	for {
-		fd, err := unix.Openat2(int(w.saved.Root.Fd()), path.Join(".", name), &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), "/"+name), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
-			continue
-		}
+	f, err := safefile.Open(int(w.saved.Root.Fd()), path.Join(".", name), how)
+	if err != nil {
 		return nil, fmt.Errorf("open /%s: %w", name, err)
 	}
+	return f, nil
 }
 
 // directory fills in a directory and all below it.

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brolga-hpc/brolga/pkg/config"
+	"github.com/brolga-hpc/brolga/pkg/safefile"
 	"github.com/brolga-hpc/brolga/pkg/seccomp"
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
@@ -104,15 +105,11 @@ func (c *Conn) SendSetup(s Setup) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.MemfdCreate("brolga-ssh", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, err := safefile.Memory("brolga-ssh", text)
 	if err != nil {
-		return fmt.Errorf("make memory file: %w", err)
+		return err
 	}
-	f := os.NewFile(uintptr(fd), "setup")
-	defer f.Close()
-	if _, err := f.Write(text); err != nil {
-		return fmt.Errorf("write memory file: %w", err)
-	}
+	defer unix.Close(fd)
 	return c.send("setup", fd)
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flock locks open files. The kernel unlocks a file when the last process that has
-// inherited its descriptor closes it or ends, whatever ended it (flock(2)).
-package flock
+package safefile
 
 import (
 	"errors"
@@ -11,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock locks a file or directory: how is [unix.LOCK_EX] or [unix.LOCK_SH]. It waits,
+// Lock locks a file or directory (flock(2)). The kernel unlocks it when the last process that
+// has inherited the descriptor closes it or ends, whatever ended it. How is [unix.LOCK_EX] or [unix.LOCK_SH]. It waits,
 // however often Go's signals interrupt that.
 func Lock(f *os.File, how int) error {
 	for {

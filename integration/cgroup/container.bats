@@ -4,8 +4,8 @@
 # Containers with proctrack/cgroup and task/cgroup: tasks stay in the cgroups
 # that Slurm made, and there are no others.
 
-load ../helpers
-load ../lifecycle
+load ../lib/helpers
+load ../lib/lifecycle
 
 no_cgroup_of_ours() { [[ -z $(find /sys/fs/cgroup -name '*brolga*' -print -quit) ]]; }
 

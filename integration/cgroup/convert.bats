@@ -4,8 +4,8 @@
 # Conversions where Slurm limits memory with cgroups: an image of the store is for
 # everybody, so no job pays for it, and no job's limits hold it up.
 
-load ../helpers
-load ../lifecycle
+load ../lib/helpers
+load ../lib/lifecycle
 
 # memory_cgroup PID: its path in the hierarchy that counts memory (cgroups(7)).
 memory_cgroup() { awk -F: '$2 ~ /(^|,)memory(,|$)/ || $2 == "" {path = $3; if ($2) exit} END {print path}' "/proc/$1/cgroup"; }

@@ -4,9 +4,9 @@
 # GPUs with ConstrainDevices: a step's cgroup opens its own GPUs and closes the
 # others, and Slurm counts the step's own.
 
-load ../helpers
-load ../images
-load ../gpu
+load ../lib/helpers
+load ../lib/images
+load ../lib/gpu
 
 setup() {
 	gpu_setup

@@ -3,8 +3,8 @@
 #
 # --container-ssh where Slurm has its steps in cgroups.
 
-load ../helpers
-load ../ssh
+load ../lib/helpers
+load ../lib/ssh
 
 setup_file() { make_ssh_image; }
 

@@ -4,7 +4,7 @@
 # proctrack/cgroup signals the process that slurmstepd has started, and no other;
 # proctrack/linuxproc all of a step. job-signals.bats has the other cases.
 
-load ../helpers
+load ../lib/helpers
 
 @test "cgroup: a signal arrives once in the program of a container with a process namespace" {
 	as_user rm -f out

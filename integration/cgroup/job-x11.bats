@@ -4,8 +4,8 @@
 # --x11: X clients in containers use the display of whoever submits. Slurm does not
 # have it with proctrack/linuxproc.
 
-load ../helpers
-load ../images
+load ../lib/helpers
+load ../lib/images
 
 setup_file() {
 	cp "$SLURM_CONF" "$BATS_FILE_TMPDIR/slurm.conf"

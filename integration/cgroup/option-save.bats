@@ -3,8 +3,8 @@
 #
 # --container-save where Slurm kills a step by its cgroup.
 
-load ../helpers
-load ../images
+load ../lib/helpers
+load ../lib/images
 
 saved() { ls -A "$user_home/saved"; }
 nothing_saved() { [[ -z $(saved) ]]; }

@@ -3,7 +3,7 @@
 #
 # Plain Slurm with proctrack/cgroup and task/cgroup: is it really in use?
 
-load ../helpers
+load ../lib/helpers
 
 @test "srun: a task is in the cgroup of its step" {
 	run_ok crun -N2 -n2 cat /proc/self/cgroup

@@ -4,8 +4,8 @@
 # Containers under job_container/tmpfs: a job has its own /tmp and /dev/shm, and
 # a container of it shows those, not the host's.
 
-load ../helpers
-load ../lifecycle
+load ../lib/helpers
+load ../lib/lifecycle
 
 # job LINE...: runs a batch script and prints what its steps wrote.
 job() {

@@ -3,9 +3,9 @@
 #
 # GPUs under job_container/tmpfs, where a container is made twice.
 
-load ../helpers
-load ../images
-load ../gpu
+load ../lib/helpers
+load ../lib/images
+load ../lib/gpu
 
 setup() {
 	gpu_setup

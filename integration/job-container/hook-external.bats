@@ -3,8 +3,8 @@
 #
 # OCI hooks under job_container/tmpfs, where a first container may be dropped.
 
-load ../helpers
-load ../images
+load ../lib/helpers
+load ../lib/images
 
 teardown() {
 	dump_logs_on_failure

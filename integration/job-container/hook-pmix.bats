@@ -4,8 +4,8 @@
 # srun --mpi=pmix under job_container/tmpfs: tasks do not see the /tmp in which
 # Slurm makes a directory for them.
 
-load ../helpers
-load ../images
+load ../lib/helpers
+load ../lib/images
 
 @test "pmix: an Open MPI program of the image runs in a job that has a /tmp of its own" {
 	image=$("$repo/scripts/cluster" image jobs)

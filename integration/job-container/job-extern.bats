@@ -3,7 +3,7 @@
 #
 # The extern step stands for the job on a node and runs nothing of the user's.
 
-load ../helpers
+load ../lib/helpers
 
 @test "extern step: it stays on the host while its job runs in a container" {
 	as_user rm -f started

@@ -3,7 +3,7 @@
 #
 # --container-name and --container-save where each job has a /tmp of its own.
 
-load ../helpers
+load ../lib/helpers
 
 # shellcheck disable=SC2016 # for the shell of the allocation
 in_job() { run as_user env I="--container-image=$BROLGA_TEST_IMAGE" timeout 60 salloc --quiet -N1 bash -c "$1"; }

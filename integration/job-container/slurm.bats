@@ -3,7 +3,7 @@
 #
 # Plain Slurm with job_container/tmpfs: does a job really have its own /tmp?
 
-load ../helpers
+load ../lib/helpers
 
 @test "srun: a job sees a /tmp of its own, which goes with it" {
 	touch "/tmp/host-file.$$"

@@ -168,7 +168,7 @@ func TestRequired(t *testing.T) {
 	}
 }
 
-// TestAround checks what the launcher is told; integration/security-sandbox.bats checks
+// TestAround checks what the launcher is told; integration/security/security-sandbox.bats checks
 // what it does.
 func TestAround(t *testing.T) {
 	c := command.Cmd{Path: "/usr/bin/p", Args: []string{"a"}, Files: []*os.File{os.Stdin}}

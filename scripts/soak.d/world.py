@@ -145,7 +145,7 @@ class World:
         self.plan(())
         with open(self.directory + "/proxy.err", "w", encoding="utf-8") as err:
             self.proxy = subprocess.Popen(
-                [REPOSITORY + "/integration/fault-proxy", self.registry, *files], stdout=err, stderr=err
+                [REPOSITORY + "/integration/programs/fault-proxy", self.registry, *files], stdout=err, stderr=err
             )
         if not wait(20, lambda: os.path.exists(files[0])):
             raise RuntimeError("the proxy of the registry does not start")

@@ -64,7 +64,7 @@ func readable(t *testing.T, image *os.File) *os.File {
 }
 
 // noSandbox starts programs without the launcher, which need not be installed.
-// integration/security-sandbox.bats has it.
+// integration/security/security-sandbox.bats has it.
 var noSandbox = config.Sandbox{Mode: config.SandboxOff}
 
 func TestFuse(t *testing.T) {

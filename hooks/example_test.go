@@ -26,7 +26,7 @@ import (
 
 func main() {
 	for _, value := range []string{"true", "false"} {
-		r := request.Request{Annotations: map[string]string{"com.example.scratch": value}}
+		r := request.Request{Hooks: request.Hooks{Annotations: map[string]string{"com.example.scratch": value}}}
 		var s specs.Spec
 		err := hook.Edit(hook.Select(hooks.All(), r), &s, r)
 		fmt.Println(value, err, len(s.Mounts))

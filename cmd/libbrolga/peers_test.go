@@ -32,7 +32,7 @@ func TestShare(t *testing.T) {
 // TestShareSync checks that nodes are told how those of the step wait.
 func TestShareSync(t *testing.T) {
 	sync := config.Default().Sync
-	got, err := share(nil, request.Request{Sync: &sync})
+	got, err := share(nil, request.Request{Hooks: request.Hooks{Sync: &sync}})
 	if err != nil || !slices.Contains(got, wire.Record{Key: "env", Value: "BROLGA_STEP_SYNC=" + sync.String()}) {
 		t.Errorf("share = %v, %v; want the settings", got, err)
 	}

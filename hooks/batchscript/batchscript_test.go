@@ -15,14 +15,14 @@ func TestWanted(t *testing.T) {
 	if (Hook{}).Wanted(request.Request{}) {
 		t.Error("Wanted in a step without script")
 	}
-	if !(Hook{}).Wanted(request.Request{Script: "/s/slurm_script"}) {
+	if !(Hook{}).Wanted(request.Request{Program: request.Program{Script: "/s/slurm_script"}}) {
 		t.Error("not Wanted in a batch step")
 	}
 }
 
 func TestEdit(t *testing.T) {
 	s := specs.Spec{Mounts: []specs.Mount{{Destination: "/first"}}}
-	if err := (Hook{}).Edit(&s, request.Request{Script: "/var/spool/slurmd/job00005/slurm_script"}); err != nil {
+	if err := (Hook{}).Edit(&s, request.Request{Program: request.Program{Script: "/var/spool/slurmd/job00005/slurm_script"}}); err != nil {
 		t.Fatal(err)
 	}
 	const dir = "/var/spool/slurmd/job00005"

@@ -129,7 +129,7 @@ func gpus(indices ...int) slurm.GPUs {
 // environment then.
 func (h Hook) inspect(t *testing.T, image tree, a request.Accelerators, env ...string) (hook.Found, []string, error) {
 	t.Helper()
-	r := request.Request{Accelerators: &a}
+	r := request.Request{Hooks: request.Hooks{Accelerators: &a}}
 	s := &specs.Spec{Process: &specs.Process{Env: env}}
 	if err := h.Edit(s, r); err != nil {
 		t.Fatal(err)
@@ -268,7 +268,7 @@ func TestRemembered(t *testing.T) {
 		a.CDI.Directories = []string{host.dir + "/cdi", host.dir + "/late"}
 		a.GPU = config.Default().GPU
 		s := &specs.Spec{Process: &specs.Process{}}
-		found, err := hook.Inspect([]hook.Hook{h}, image, s, request.Request{Accelerators: &a}, known)
+		found, err := hook.Inspect([]hook.Hook{h}, image, s, request.Request{Hooks: request.Hooks{Accelerators: &a}}, known)
 		found.Notes, found.Laps = nil, nil
 		return found, err
 	}
@@ -393,7 +393,7 @@ func TestNumbers(t *testing.T) {
 			if tt.want != nil {
 				want = []hook.Numbers{{Variable: "V", New: tt.want}}
 			}
-			r := request.Request{Accelerators: &request.Accelerators{GPUs: tt.gpus, Names: tt.names}}
+			r := request.Request{Hooks: request.Hooks{Accelerators: &request.Accelerators{GPUs: tt.gpus, Names: tt.names}}}
 			if path, ok := strings.CutPrefix(tt.shows, "user "); ok {
 				r.Mounts = []request.Mount{{Mount: option.Mount{Source: path}}}
 			} else if tt.shows != "" {

@@ -32,7 +32,7 @@ func TestActive(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set := request.MountSet{MountSet: config.MountSet{Use: tt.use, Annotation: tt.annotation}, Asked: tt.asked}
-			r := request.Request{MountSets: []request.MountSet{set}, Annotations: tt.annotations}
+			r := request.Request{Hooks: request.Hooks{MountSets: []request.MountSet{set}, Annotations: tt.annotations}}
 			got := ""
 			for _, s := range active(r) {
 				got = map[bool]string{true: "asked", false: "given"}[s.Asked]

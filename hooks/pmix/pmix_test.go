@@ -14,11 +14,11 @@ import (
 
 func TestWanted(t *testing.T) {
 	for _, p := range []*request.PMIx{nil, {Base: "/tmp"}} {
-		if (Hook{}).Wanted(request.Request{PMIx: p}) {
+		if (Hook{}).Wanted(request.Request{Hooks: request.Hooks{PMIx: p}}) {
 			t.Errorf("Wanted with %+v", p)
 		}
 	}
-	if !(Hook{}).Wanted(request.Request{PMIx: &request.PMIx{ServerDir: "/s/pmix.1.0"}}) {
+	if !(Hook{}).Wanted(request.Request{Hooks: request.Hooks{PMIx: &request.PMIx{ServerDir: "/s/pmix.1.0"}}}) {
 		t.Error("not Wanted where a server is")
 	}
 }
@@ -35,7 +35,7 @@ func TestEdit(t *testing.T) {
 		{"one that cannot, but there", false, []specs.Mount{{Destination: "/tmp"}}, false},
 	} {
 		s := specs.Spec{Mounts: tt.mounted}
-		r := request.Request{Writable: tt.writable, TmpfsSize: "1g", PMIx: &request.PMIx{ServerDir: "/s/pmix.1.0", ClientDir: "/tmp/spmix"}}
+		r := request.Request{Filesystem: request.Filesystem{Writable: tt.writable, TmpfsSize: "1g"}, Hooks: request.Hooks{PMIx: &request.PMIx{ServerDir: "/s/pmix.1.0", ClientDir: "/tmp/spmix"}}}
 		if err := (Hook{}).Edit(&s, r); err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,7 @@ func (r *tree) AddFile(path string, content []byte) error {
 }
 
 func TestWanted(t *testing.T) {
-	if (Hook{}).Wanted(request.Request{}) || !(Hook{}).Wanted(request.Request{SSH: &config.SSH{}}) {
+	if (Hook{}).Wanted(request.Request{}) || !(Hook{}).Wanted(request.Request{Hooks: request.Hooks{SSH: &config.SSH{}}}) {
 		t.Error("Wanted differs from the request")
 	}
 }
@@ -92,7 +92,7 @@ func TestInspect(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	r := request.Request{Peers: []slurm.Node{{Name: "n1"}, {Name: "n2"}}, Own: 1}
+	r := request.Request{Nodes: request.Nodes{Peers: []slurm.Node{{Name: "n1"}, {Name: "n2"}}, Own: 1}}
 	got := environment([]string{"A=1", "SLURM_PROCID=3", "SLURM_NODEID=0", "PMI_FD=5", "SLURM_JOB_ID=7", "SLURM_RLIMIT_CORE=0", "SLURMD_NODENAME=x"}, r)
 	if want := []string{"A=1", "SLURM_JOB_ID=7", "SLURMD_NODENAME=n2", "SLURM_NODEID=1"}; !slices.Equal(got, want) {
 		t.Errorf("environment = %q; want %q", got, want)
@@ -105,7 +105,7 @@ func TestDescribe(t *testing.T) {
 		t.Fatal(err)
 	}
 	site := config.Default().SSH
-	r := request.Request{Secret: secret, SSH: &site, Peers: []slurm.Node{{Name: "n1", Address: "192.0.2.1"}}}
+	r := request.Request{Nodes: request.Nodes{Secret: secret, Peers: []slurm.Node{{Name: "n1", Address: "192.0.2.1"}}}, Hooks: request.Hooks{SSH: &site}}
 	s := describe(hook.Step{Request: r, Dir: "/w", Env: []string{"SLURM_RLIMIT_CORE=5"}})
 	if s.Nodes[0] != (slurm.Node{Name: "n1", Address: "127.0.0.1"}) || s.Dir != "/w" || s.Limits["CORE"] != 5 {
 		t.Errorf("the only node of a step is described as %+v", s)

@@ -33,7 +33,7 @@ func nodes(t *testing.T, size int, timeout time.Duration) []request.Request {
 	}
 	var all []request.Request
 	for i := range size {
-		all = append(all, request.Request{Sync: &settings, Secret: secret, Peers: peers, Own: i})
+		all = append(all, request.Request{Hooks: request.Hooks{Sync: &settings}, Nodes: request.Nodes{Secret: secret, Peers: peers, Own: i}})
 	}
 	return all
 }
@@ -118,7 +118,7 @@ func TestOtherSettings(t *testing.T) {
 
 // TestAlone checks that a step of one node neither waits nor listens.
 func TestAlone(t *testing.T) {
-	r := request.Request{Sync: &config.Sync{}, Peers: []slurm.Node{{Name: "n1"}}}
+	r := request.Request{Hooks: request.Hooks{Sync: &config.Sync{}}, Nodes: request.Nodes{Peers: []slurm.Node{{Name: "n1"}}}}
 	if err := (Hook{}).Begin(r).Wait(nil); err != nil {
 		t.Errorf("Wait = %v", err)
 	}
@@ -138,7 +138,7 @@ func TestNoInterface(t *testing.T) {
 }
 
 func TestWanted(t *testing.T) {
-	if (Hook{}).Wanted(request.Request{}) || !(Hook{}).Wanted(request.Request{Sync: &config.Sync{}}) {
+	if (Hook{}).Wanted(request.Request{}) || !(Hook{}).Wanted(request.Request{Hooks: request.Hooks{Sync: &config.Sync{}}}) {
 		t.Error("the hook is not wanted where it is asked for, and nowhere else")
 	}
 }

@@ -16,7 +16,7 @@ func TestEdit(t *testing.T) {
 	if (Hook{}).Wanted(request.Request{}) {
 		t.Error("Wanted in a step without a display")
 	}
-	r := request.Request{XAuthority: "/tmp/.Xauthority-x"}
+	r := request.Request{Environment: request.Environment{XAuthority: "/tmp/.Xauthority-x"}}
 	if !(Hook{}).Wanted(r) {
 		t.Error("not Wanted in a step with one")
 	}

@@ -31,11 +31,10 @@ import (
 func params() Params {
 	return Params{
 		Request: request.Request{
-			Step: "5.batch", UID: 4711, GID: 4712, Groups: []uint32{4712, 27},
-			Image:     ref.Ref{Registry: "docker.io", Repository: "library/ubuntu", Tag: "24.04"},
-			Home:      request.HomeIfPresent,
-			Script:    "/var/spool/slurmd/job00005/slurm_script",
-			TmpfsSize: "16m",
+			Identity:   request.Identity{Step: "5.batch", UID: 4711, GID: 4712, Groups: []uint32{4712, 27}},
+			Source:     request.Source{Image: ref.Ref{Registry: "docker.io", Repository: "library/ubuntu", Tag: "24.04"}},
+			Filesystem: request.Filesystem{Home: request.HomeIfPresent, TmpfsSize: "16m"},
+			Program:    request.Program{Script: "/var/spool/slurmd/job00005/slurm_script"},
 		},
 		ImageConfig: spec.Image{Env: []string{"PATH=/bin", "A=<&>"}, WorkingDir: "/work", Digest: "sha256:0"},
 		User:        identity.User{UID: 4711, GID: 4712, Name: "ada", Home: "/home/ada"},

@@ -81,8 +81,9 @@ func start(t *testing.T, image *os.File, writable bool, hooks []hook.Hook, f fun
 		b, err := bundle.Create(bundle.Params{
 			RunDir: runDir,
 			Request: request.Request{
-				Step: "5.0", UID: user.UID, GID: user.GID, Home: request.HomeNo, TmpfsSize: "16m", Writable: writable,
-				Image: ref.Ref{Registry: "docker.io", Repository: "library/ubuntu", Tag: "24.04"},
+				Identity:   request.Identity{Step: "5.0", UID: user.UID, GID: user.GID},
+				Filesystem: request.Filesystem{Home: request.HomeNo, TmpfsSize: "16m", Writable: writable},
+				Source:     request.Source{Image: ref.Ref{Registry: "docker.io", Repository: "library/ubuntu", Tag: "24.04"}},
 			},
 			Image:       image,
 			ImageConfig: spec.Image{WorkingDir: "/work"},

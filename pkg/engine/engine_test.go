@@ -46,8 +46,8 @@ func TestServeRefuses(t *testing.T) {
 			site.StoreOwner = "no-such-user"
 			e := &Engine{
 				Step: step.Step{Config: site, Request: request.Request{
-					Step: "5.0", UID: nobody, Tasks: 3,
-					Mounts: []request.Mount{{Mount: option.Mount{Source: tt.source, Target: "/data"}}},
+					Identity:   request.Identity{Step: "5.0", UID: nobody, Tasks: 3},
+					Filesystem: request.Filesystem{Mounts: []request.Mount{{Mount: option.Mount{Source: tt.source, Target: "/data"}}}},
 				}},
 				Began: time.Now(), Namespace: namespace,
 			}
@@ -118,7 +118,7 @@ func TestServeWithoutTasks(t *testing.T) {
 	}
 	defer unix.Close(fds[0])
 	unix.Close(fds[1])
-	e := &Engine{Step: step.Step{Request: request.Request{UID: nobody, Mounts: []request.Mount{{Mount: option.Mount{Source: "."}}}}}}
+	e := &Engine{Step: step.Step{Request: request.Request{Identity: request.Identity{UID: nobody}, Filesystem: request.Filesystem{Mounts: []request.Mount{{Mount: option.Mount{Source: "."}}}}}}}
 	if err := e.Serve(t.Context(), task.Listen(fds[0])); err != nil {
 		t.Errorf("Serve = %v; want no error", err)
 	}

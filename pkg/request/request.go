@@ -36,8 +36,22 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
-// Request is what one job step needs on one node, fully decided.
+// Request is what one job step needs on one node, fully decided. It does not change
+// (change.go).
 type Request struct {
+	Identity
+	Source
+	Filesystem
+	Environment
+	Program
+	Namespaces
+	Hooks
+	Output
+	Nodes
+}
+
+// Identity is the step, and its user.
+type Identity struct {
 	// Step names the step for messages and the container.
 	Step string
 	// Tasks is the number of tasks on this node, 0 where it is not known yet.
@@ -45,78 +59,108 @@ type Request struct {
 	// UID, GID and Groups are the job's identity.
 	UID, GID uint32
 	Groups   []uint32
+}
+
+// Source is the image, and how it is found.
+type Source struct {
 	// Image is the image to run, by digest and absolute path once it was resolved.
 	Image ref.Ref
 	asked ref.Ref // how the user wrote it
+	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
+	// empty: the machine it is pulled on.
+	Pull, Platform string
+}
+
+// Filesystem is what the tasks see as their files, and what is kept of these.
+type Filesystem struct {
 	// Mounts are made in this order, the site's before the user's.
 	Mounts []Mount
-	// Home tells whether to mount the home directory.
+	// Home says whether to mount the home directory.
 	Home Home
 	// Devices are glob patterns of the host's device files to show.
 	Devices []string
-	// Accelerators are devices with what belongs to them, or nil.
-	Accelerators *Accelerators
 	// Workdir is where tasks start, an absolute path in the container, or empty:
 	// then WorkdirFromJob decides whether the job's directory comes first.
 	Workdir        string
 	WorkdirFromJob bool
-	// Writable tells whether the root file system may be written to, and
+	// Writable says whether the root file system may be written to, and
 	// TmpfsSize how much, in the words of tmpfs(5).
 	Writable  bool
 	TmpfsSize string
+	// Named is the container that is kept or joined, or nil.
+	Named *Named `json:",omitempty"`
+	// Save is where the root file system is saved when the step ends, or nil.
+	Save *Save `json:",omitempty"`
+}
+
+// Environment is what the tasks find in their variables.
+type Environment struct {
 	// SiteEnv are the site's changes to variables, after the image's, and Env the
 	// user's exceptions to "the image's variables win", after those.
 	SiteEnv []EnvChange `json:",omitempty"`
 	Env     []option.EnvEdit
-	// Entrypoint tells whether to run the image's entrypoint in front of the
-	// command, and EntrypointLog whether to say so.
-	Entrypoint, EntrypointLog bool
-	// Forget takes from the tasks what would put the steps that they start in a
-	// container.
+	// Forget takes from the tasks the variables that would put the steps that they start
+	// in a container.
 	Forget bool
-	// RemapRoot makes the user root in a user namespace.
-	RemapRoot bool
-	// Unshare lists the other namespaces that the container has for itself, as
-	// [option.Namespaces] names and orders them.
-	Unshare []string
-	// MPI is the MPI of the host that replaces the image's, or nil.
-	MPI *MPI
-	// PMIx is what the step's PMIx clients need, or nil.
-	PMIx *PMIx `json:",omitempty"`
 	// XAuthority is the file with the key to the step's X display, or empty.
 	XAuthority string `json:",omitempty"`
-	// Glibc tells whether the host's C library replaces an older one of the image.
-	Glibc Glibc
-	// MountSets are the sets of the site that the step gets, or may get because of
-	// an annotation or of what is in the image.
-	MountSets []MountSet
-	// Named is the container that is kept or joined, or nil.
-	Named *Named `json:",omitempty"`
-	// SSH has the limits of the SSH servers in the containers of the step, or is nil
-	// if there are none.
-	SSH *config.SSH `json:",omitempty"`
-	// Save is where the root file system is saved when the step ends, or nil.
-	Save *Save `json:",omitempty"`
-	// Sync is how to wait for the other nodes of the step, or nil.
-	Sync *config.Sync `json:",omitempty"`
-	// Annotations are for hooks.
-	Annotations map[string]string
-	// Pull is one of [option.Pulls], Platform what the image is chosen for, or
-	// empty: the machine it is pulled on.
-	Pull, Platform string
-	// DryRun asks the submitting side to show the request and not to submit it.
-	DryRun bool
-	// Verbosity is what the user wants to hear.
-	Verbosity Verbosity
+}
+
+// Program is what the tasks execute.
+type Program struct {
+	// Entrypoint says whether to run the image's entrypoint in front of the
+	// command, and EntrypointLog whether to say so.
+	Entrypoint, EntrypointLog bool
 	// Command is the program that tasks execute, as far as it is known: it is
 	// read ahead, and the site's hooks may depend on it.
 	Command string
 	// Script is the batch script in slurmd's spool directory, or empty.
 	Script string
+}
 
-	// Secret is what the helpers of the step share, Peers are its nodes, and Own the
-	// own place among them. They are set on the nodes of steps that want them
-	// ([Request.SharesSecret]).
+// Namespaces are those that the container has for itself besides its mounts.
+type Namespaces struct {
+	// RemapRoot makes the user root in a user namespace.
+	RemapRoot bool
+	// Unshare lists the others, as [option.Namespaces] names and orders them.
+	Unshare []string
+}
+
+// Hooks is what hooks act on.
+type Hooks struct {
+	// Accelerators are devices with what belongs to them, or nil.
+	Accelerators *Accelerators
+	// MPI is the MPI of the host that replaces the image's, or nil.
+	MPI *MPI
+	// PMIx is what the step's PMIx clients need, or nil.
+	PMIx *PMIx `json:",omitempty"`
+	// Glibc says whether the host's C library replaces an older one of the image.
+	Glibc Glibc
+	// MountSets are the sets of the site that the step gets, or may get because of
+	// an annotation or of what is in the image.
+	MountSets []MountSet
+	// SSH has the limits of the SSH servers in the containers of the step, or is nil
+	// if there are none.
+	SSH *config.SSH `json:",omitempty"`
+	// Sync is how to wait for the other nodes of the step, or nil.
+	Sync *config.Sync `json:",omitempty"`
+	// Annotations are for hooks of the site.
+	Annotations map[string]string
+}
+
+// Output is what the user is told.
+type Output struct {
+	// DryRun asks the submitting side to show the request and not to submit it.
+	DryRun bool
+	// Verbosity is what the user wants to hear.
+	Verbosity Verbosity
+}
+
+// Nodes are the nodes of a step whose helpers speak to each other
+// ([Request.SharesSecret]). They are set on these nodes.
+type Nodes struct {
+	// Secret is what the helpers share, Peers are the nodes, and Own is the index of this
+	// one among them.
 	Secret slurm.Secret `json:"-"`
 	Peers  []slurm.Node `json:"-"`
 	Own    int          `json:"-"`

@@ -322,7 +322,7 @@ func TestRequestIn(t *testing.T) {
 	mount := func(source string) Mount { return Mount{Mount: option.Mount{Source: source, Target: "/t"}} }
 	given := []Mount{mount("/a"), mount("."), mount("./b"), mount("../c")}
 	saved := &Save{Path: "x"}
-	r := Request{Mounts: given, Save: saved}.In("/home/ada")
+	r := Request{Filesystem: Filesystem{Mounts: given, Save: saved}}.In("/home/ada")
 	var got []string
 	for _, m := range r.Mounts {
 		got = append(got, m.Source)

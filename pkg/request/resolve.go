@@ -21,28 +21,14 @@ var ErrNoImage = errors.New("container options are given, but no image")
 // request that comes with them is good for telling the other nodes of the step.
 func Resolve(c config.Config, o option.Set, s slurm.Step) (Request, error) {
 	r := Request{
-		Step:           s.ID(),
-		Tasks:          s.Tasks,
-		UID:            s.UID,
-		GID:            s.GID,
-		Groups:         s.Groups,
-		Devices:        c.Container.Devices,
-		Writable:       o.Flag(option.Writable, c.Container.Writable),
-		TmpfsSize:      c.Container.TmpfsSize,
-		WorkdirFromJob: c.Container.Workdir == "job",
-		Home:           home(c, o),
-		Entrypoint:     o.Flag(option.Entrypoint, c.Container.Entrypoint),
-		EntrypointLog:  o.Flag(option.EntrypointLog, false),
-		Forget:         s.StartsSteps() && !o.Flag(option.Inherit, c.Container.Inherit),
-		RemapRoot:      o.Flag(option.RemapRoot, c.Container.RemapRoot) && s.UID != 0,
-		Platform:       o[option.Platform],
-		Verbosity:      verbosity(o),
-		DryRun:         o.Flag(option.DryRun, false),
-		Script:         s.Script,
-		PMIx:           pmix(s),
-		XAuthority:     xAuthority(s),
-		Glibc:          glibc(c, o),
-		Command:        s.Command,
+		Identity:    Identity{Step: s.ID(), Tasks: s.Tasks, UID: s.UID, GID: s.GID, Groups: s.Groups},
+		Filesystem:  Filesystem{Devices: c.Container.Devices, Writable: o.Flag(option.Writable, c.Container.Writable), TmpfsSize: c.Container.TmpfsSize, WorkdirFromJob: c.Container.Workdir == "job", Home: home(c, o)},
+		Program:     Program{Entrypoint: o.Flag(option.Entrypoint, c.Container.Entrypoint), EntrypointLog: o.Flag(option.EntrypointLog, false), Script: s.Script, Command: s.Command},
+		Environment: Environment{Forget: s.StartsSteps() && !o.Flag(option.Inherit, c.Container.Inherit), XAuthority: xAuthority(s)},
+		Namespaces:  Namespaces{RemapRoot: o.Flag(option.RemapRoot, c.Container.RemapRoot) && s.UID != 0},
+		Source:      Source{Platform: o[option.Platform]},
+		Output:      Output{Verbosity: verbosity(o), DryRun: o.Flag(option.DryRun, false)},
+		Hooks:       Hooks{PMIx: pmix(s), Glibc: glibc(c, o)},
 	}
 	// Who logs in to another node expects it to be there.
 	if o.Flag(option.Sync, o.Flag(option.SSH, false)) {
@@ -230,7 +216,7 @@ func Gated(s slurm.Step) Request {
 	if s.Sync == "" || err != nil {
 		return Request{}
 	}
-	r := Request{Step: s.ID(), Sync: &sync}
+	r := Request{Identity: Identity{Step: s.ID()}, Hooks: Hooks{Sync: &sync}}
 	if r.resolveShared(s) != nil {
 		return Request{}
 	}
@@ -243,7 +229,7 @@ func (r *Request) gated() Request {
 	if len(r.Peers) == 0 {
 		return Request{}
 	}
-	return Request{Step: r.Step, Sync: r.Sync, Secret: r.Secret, Peers: r.Peers, Own: r.Own}
+	return Request{Identity: Identity{Step: r.Step}, Hooks: Hooks{Sync: r.Sync}, Nodes: Nodes{Secret: r.Secret, Peers: r.Peers, Own: r.Own}}
 }
 
 // resolveShared takes over what srun has made for the helpers of the step. Where

@@ -21,7 +21,7 @@ func message(uid uint32) Message {
 	return Message{
 		Step: step.Step{
 			Config:  config.Default(),
-			Request: request.Request{UID: uid, GID: uid, Groups: []uint32{5}, RemapRoot: true, Image: ref.Ref{Kind: ref.Squashfs, Path: "/a.sqsh"}, TmpfsSize: "1g"},
+			Request: request.Request{Identity: request.Identity{UID: uid, GID: uid, Groups: []uint32{5}}, Namespaces: request.Namespaces{RemapRoot: true}, Source: request.Source{Image: ref.Ref{Kind: ref.Squashfs, Path: "/a.sqsh"}}, Filesystem: request.Filesystem{TmpfsSize: "1g"}},
 			Env:     []string{"A=b\nc"},
 		},
 		Way: userfile.Fuse, Meta: store.Meta{Digest: "sha256:0", Passwd: []byte("root:x\n")}, Terminal: "/dev/pts/3",

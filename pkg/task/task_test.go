@@ -144,7 +144,7 @@ func TestWorkdir(t *testing.T) {
 		{name: "a loop", asked: "/loop", err: "enter working directory /loop: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := workdir(root, tt.image, request.Request{Workdir: tt.asked, WorkdirFromJob: true}, me(), cwd)
+			got, err := workdir(root, tt.image, request.Request{Filesystem: request.Filesystem{Workdir: tt.asked, WorkdirFromJob: true}}, me(), cwd)
 			if tt.err != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), "enter working directory "+tt.asked) || !strings.Contains(err.Error(), tt.err) || fault.Hint(err) == "" {
 					t.Errorf("workdir = %q, %v; want an error with %q and a hint", got, err, tt.err)
@@ -186,14 +186,14 @@ func TestWorkdirFromJob(t *testing.T) {
 		{"not shown", other, "/usr", true, "/image", "/image"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := workdir(tt.root, tt.image, request.Request{WorkdirFromJob: tt.fromJob}, me(), open(t, tt.cwd))
+			got, err := workdir(tt.root, tt.image, request.Request{Filesystem: request.Filesystem{WorkdirFromJob: tt.fromJob}}, me(), open(t, tt.cwd))
 			if err != nil || len(got) != 1 || got[0].Value != tt.want {
 				t.Errorf("workdir = %q, %v; want %q", got, err, tt.want)
 			}
 		})
 	}
 	if os.Geteuid() == 0 {
-		got, err := workdir(host, "/", request.Request{WorkdirFromJob: true}, me(), open(t, filepath.Join(dir, "closed")))
+		got, err := workdir(host, "/", request.Request{Filesystem: request.Filesystem{WorkdirFromJob: true}}, me(), open(t, filepath.Join(dir, "closed")))
 		if err != nil || got[0].Value != "/" {
 			t.Errorf("workdir = %q, %v; want / instead of a directory closed to the user", got, err)
 		}
@@ -203,12 +203,12 @@ func TestWorkdirFromJob(t *testing.T) {
 func TestNewPlan(t *testing.T) {
 	c := &container.Container{Root: makeRoot(t)}
 	process := &specs.Process{Cwd: "/image", Env: []string{"PATH=/opt/bin"}}
-	r := request.Request{Env: []option.EnvEdit{{Name: "PATH"}}}
+	r := request.Request{Environment: request.Environment{Env: []option.EnvEdit{{Name: "PATH"}}}}
 	got, err := NewPlan(c, process, []hook.Numbers{{Variable: "CUDA_VISIBLE_DEVICES", New: map[int]int{10: 1, 3: 0}}}, r, me(), nil, []string{"PATH=/bin"}, open(t, "/"))
 	if want := append(startIn("/image"), wire.Record{Key: "renumber", Value: "CUDA_VISIBLE_DEVICES=3:0,10:1"}); err != nil || !slices.Equal(got, want) {
 		t.Errorf("NewPlan = %q, %v; want %q", got, err, want)
 	}
-	got, err = NewPlan(c, process, nil, request.Request{Workdir: "/missing"}, me(), nil, nil, open(t, "/"))
+	got, err = NewPlan(c, process, nil, request.Request{Filesystem: request.Filesystem{Workdir: "/missing"}}, me(), nil, nil, open(t, "/"))
 	if err == nil {
 		t.Errorf("NewPlan = %q; want an error", got)
 	}
@@ -220,13 +220,13 @@ func TestLaunchers(t *testing.T) {
 	if got := launchers(request.Request{}, nil); got != nil {
 		t.Errorf("launchers = %q; want nothing without SSH", got)
 	}
-	got := launchers(request.Request{SSH: &config.SSH{}}, []string{"HYDRA_LAUNCHER=mine", "PRTE_MCA_plm="})
+	got := launchers(request.Request{Hooks: request.Hooks{SSH: &config.SSH{}}}, []string{"HYDRA_LAUNCHER=mine", "PRTE_MCA_plm="})
 	want := []wire.Record{{Key: "set", Value: "OMPI_MCA_plm=rsh"}, {Key: "set", Value: "I_MPI_HYDRA_BOOTSTRAP=ssh"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("launchers = %q; want %q", got, want)
 	}
 	const external = "--external-launcher"
-	got = launchers(request.Request{SSH: &config.SSH{}}, []string{"OMPI_MCA_plm=", "PRTE_MCA_plm=", "HYDRA_BOOTSTRAP=slurm",
+	got = launchers(request.Request{Hooks: request.Hooks{SSH: &config.SSH{}}}, []string{"OMPI_MCA_plm=", "PRTE_MCA_plm=", "HYDRA_BOOTSTRAP=slurm",
 		"HYDRA_LAUNCHER_EXTRA_ARGS=" + external, "I_MPI_HYDRA_BOOTSTRAP=slurm", "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS=-v"})
 	want = []wire.Record{{Key: "set", Value: "HYDRA_LAUNCHER=ssh"}, {Key: "set", Value: "I_MPI_HYDRA_BOOTSTRAP=ssh"},
 		{Key: "unset", Value: "HYDRA_BOOTSTRAP"}, {Key: "unset", Value: "HYDRA_LAUNCHER_EXTRA_ARGS"}}
@@ -261,15 +261,15 @@ func TestLaunch(t *testing.T) {
 		want       []wire.Record
 	}{
 		{"not asked for", request.Request{}, entrypoint, nil},
-		{"asked for", request.Request{Entrypoint: true}, entrypoint, launched},
-		{"the image has none", request.Request{Entrypoint: true}, nil, nil},
-		{"in a process namespace", request.Request{Unshare: []string{"pid"}}, entrypoint, []wire.Record{launched[0], {Key: "fork", Value: "1"}}},
-		{"saved here", request.Request{Save: &request.Save{Path: "/x", Here: true}}, nil, []wire.Record{launched[0], {Key: "save", Value: "1"}}},
-		{"saved elsewhere", request.Request{Save: &request.Save{Path: "/x"}}, nil, nil},
-		{"log", request.Request{Entrypoint: true, EntrypointLog: true}, entrypoint, append([]wire.Record{notice("entrypoint: /entry.sh -x y")}, launched...)},
-		{"log of none", request.Request{Entrypoint: true, EntrypointLog: true}, nil, []wire.Record{notice("no entrypoint is run: the image has none")}},
-		{"log only", request.Request{EntrypointLog: true}, entrypoint, []wire.Record{notice("no entrypoint is run: --container-entrypoint was not given")}},
-		{"log of control characters", request.Request{Entrypoint: true, EntrypointLog: true}, []string{"\x1b[2J"}, []wire.Record{
+		{"asked for", request.Request{Program: request.Program{Entrypoint: true}}, entrypoint, launched},
+		{"the image has none", request.Request{Program: request.Program{Entrypoint: true}}, nil, nil},
+		{"in a process namespace", request.Request{Namespaces: request.Namespaces{Unshare: []string{"pid"}}}, entrypoint, []wire.Record{launched[0], {Key: "fork", Value: "1"}}},
+		{"saved here", request.Request{Filesystem: request.Filesystem{Save: &request.Save{Path: "/x", Here: true}}}, nil, []wire.Record{launched[0], {Key: "save", Value: "1"}}},
+		{"saved elsewhere", request.Request{Filesystem: request.Filesystem{Save: &request.Save{Path: "/x"}}}, nil, nil},
+		{"log", request.Request{Program: request.Program{Entrypoint: true, EntrypointLog: true}}, entrypoint, append([]wire.Record{notice("entrypoint: /entry.sh -x y")}, launched...)},
+		{"log of none", request.Request{Program: request.Program{Entrypoint: true, EntrypointLog: true}}, nil, []wire.Record{notice("no entrypoint is run: the image has none")}},
+		{"log only", request.Request{Program: request.Program{EntrypointLog: true}}, entrypoint, []wire.Record{notice("no entrypoint is run: --container-entrypoint was not given")}},
+		{"log of control characters", request.Request{Program: request.Program{Entrypoint: true, EntrypointLog: true}}, []string{"\x1b[2J"}, []wire.Record{
 			notice("entrypoint: ?[2J"), {Key: "launch", Value: "/dev/brolga-launch"}, {Key: "entrypoint", Value: "\x1b[2J"},
 		}},
 	} {
@@ -497,7 +497,7 @@ func TestForget(t *testing.T) {
 		t.Errorf("a task that inherits: %v", plan)
 	}
 	left := slices.Clone(step)
-	for _, r := range forget(request.Request{Forget: true}, step) {
+	for _, r := range forget(request.Request{Environment: request.Environment{Forget: true}}, step) {
 		if r.Key != "unset" {
 			t.Errorf("record %v; want unset", r)
 		}

@@ -18,7 +18,7 @@ func TestHomeIsRoot(t *testing.T) {
 	for home, want := range map[request.Home]bool{
 		request.HomeNo: false, request.HomeIfPresent: false, request.HomeYes: true,
 	} {
-		s := Generate(request.Request{Home: home}, identity.User{Home: "/"}, Image{}, "/rootfs")
+		s := Generate(request.Request{Filesystem: request.Filesystem{Home: home}}, identity.User{Home: "/"}, Image{}, "/rootfs")
 		got := slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/" })
 		if got != want {
 			t.Errorf("home %q: mounted at /: %v, want %v", home, got, want)

@@ -79,16 +79,16 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("parse(%q) = %+v", text, d)
 		}
 		if err == nil {
-			d.When.holds(request.Request{Command: "c", Annotations: map[string]string{"a": "b"}})
+			d.When.holds(request.Request{Program: request.Program{Command: "c"}, Hooks: request.Hooks{Annotations: map[string]string{"a": "b"}}})
 		}
 	})
 }
 
 func TestHolds(t *testing.T) {
 	mount := func(source string, site bool) request.Request {
-		return request.Request{Mounts: []request.Mount{{Mount: option.Mount{Source: source, Target: "/t"}, Site: site}}}
+		return request.Request{Filesystem: request.Filesystem{Mounts: []request.Mount{{Mount: option.Mount{Source: source, Target: "/t"}, Site: site}}}}
 	}
-	annotated := request.Request{Annotations: map[string]string{"com.a.on": "yes", "b": "2"}, Command: "/usr/bin/app"}
+	annotated := request.Request{Hooks: request.Hooks{Annotations: map[string]string{"com.a.on": "yes", "b": "2"}}, Program: request.Program{Command: "/usr/bin/app"}}
 	for _, tt := range []struct {
 		when  string
 		words string

@@ -45,7 +45,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/slurm"
 )
 
-// Hook implements hook.Rememberer. Its fields are for tests.
+// Hook implements hook.CachedInspector. Its fields are for tests.
 type Hook struct {
 	// Root is where drivers are looked for; empty is [hostRoot].
 	Root string
@@ -94,7 +94,7 @@ func (Hook) Edit(spec *specs.Spec, r request.Request) error {
 	return nil
 }
 
-// Inputs implements hook.Rememberer.
+// Inputs implements hook.CachedInspector.
 func (h Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(r.Accelerators) // plain data
 	capabilities, _ := slurm.Getenv(spec.Process.Env, config.NVIDIACapabilities)
@@ -107,7 +107,7 @@ func (h Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 const askLimit = 30 * time.Second
 
 // Inspect finds the devices.
-func (h Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Found, error) {
+func (h Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Findings, error) {
 	p := plan{Accelerators: *r.Accelerators, root: h.host(), env: spec.Process.Env}
 	p.look(specifications(p.CDI.Directories)...)
 	answer, err := h.ask(query(p.Accelerators))
@@ -119,7 +119,7 @@ func (h Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (h
 		err = p.addDriver()
 	}
 	if err != nil {
-		return hook.Found{}, err
+		return hook.Findings{}, err
 	}
 	p.addLibraries(files)
 	if byDriver {
@@ -179,7 +179,7 @@ type plan struct {
 	root string
 	// env is the image's.
 	env   []string
-	found hook.Found
+	found hook.Findings
 	// libraries are to be known to the image's loader.
 	libraries []lib
 	// compatible is the version of the driver for whose libraries newer ones of the

@@ -127,7 +127,7 @@ func gpus(indices ...int) slurm.GPUs {
 
 // inspect runs the hook as the engine does, and returns what is in the image's
 // environment then.
-func (h Hook) inspect(t *testing.T, image tree, a request.Accelerators, env ...string) (hook.Found, []string, error) {
+func (h Hook) inspect(t *testing.T, image tree, a request.Accelerators, env ...string) (hook.Findings, []string, error) {
 	t.Helper()
 	r := request.Request{Hooks: request.Hooks{Accelerators: &a}}
 	s := &specs.Spec{Process: &specs.Process{Env: env}}
@@ -163,7 +163,7 @@ func checkLines(t *testing.T, what string, got, want []string) {
 	}
 }
 
-func links(found hook.Found) []string {
+func links(found hook.Findings) []string {
 	var all []string
 	for _, l := range found.Links {
 		all = append(all, l.Path+" -> "+l.Target)
@@ -263,8 +263,8 @@ func TestRemembered(t *testing.T) {
 	host.write("/cdi/gpu.json", strings.ReplaceAll(specification, "HOST", host.dir))
 	image := newImage(t)
 	h := Hook{Root: "/no/such/root", Program: program(t)}
-	known := hook.Known{Memory: nodecache.At(t.TempDir()), Image: "sha256:x"}
-	inspect := func(a request.Accelerators) (hook.Found, error) {
+	known := hook.Cached{Memory: nodecache.At(t.TempDir()), Image: "sha256:x"}
+	inspect := func(a request.Accelerators) (hook.Findings, error) {
 		a.CDI.Directories = []string{host.dir + "/cdi", host.dir + "/late"}
 		a.GPU = config.Default().GPU
 		s := &specs.Spec{Process: &specs.Process{}}
@@ -306,7 +306,7 @@ func TestRemembered(t *testing.T) {
 func TestLibrariesOfTheImage(t *testing.T) {
 	host := newTree(t)
 	host.library("/lib/libcuda.so.550.54", "libcuda.so.1")
-	libraries := func(compatible string, image tree) hook.Found {
+	libraries := func(compatible string, image tree) hook.Findings {
 		p := plan{compatible: compatible}
 		p.addLibrary(host.dir+"/lib/libcuda.so.550.54", "/drv/libcuda.so.550.54")
 		p.addLibraries(hook.NewImage(image))

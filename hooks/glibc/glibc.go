@@ -34,7 +34,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
-// Hook implements hook.Rememberer.
+// Hook implements hook.CachedInspector.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -52,7 +52,7 @@ func (Hook) Describe() hook.Description {
 // Wanted implements hook.Hook.
 func (Hook) Wanted(r request.Request) bool { return r.Glibc != request.GlibcNo }
 
-// Inputs implements hook.Rememberer.
+// Inputs implements hook.CachedInspector.
 func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	return []string{string(r.Glibc), replace.SearchPath(spec.Process.Env)}
 }
@@ -83,19 +83,19 @@ var errOther = fault.WithHint(errors.New("the image has no GNU C library for thi
 
 // Inspect replaces the C library. By the site's wish, an image that it does not fit
 // keeps its own.
-func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Found, error) {
+func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Findings, error) {
 	p := plan{Plan: replace.New(files, spec.Process.Env, replace.Purposes{}, "C library", refuse), files: files}
 	defer p.Close()
 	err := p.make()
 	if err == nil {
-		found := p.Found()
+		found := p.Findings()
 		found.Mounts = p.mounts
 		return found, p.CarryOut()
 	}
 	if r.Glibc == request.GlibcYes {
-		return hook.Found{}, err
+		return hook.Findings{}, err
 	}
-	found := hook.Found{Sources: p.Host.Looked()}
+	found := hook.Findings{Sources: p.Host.Looked()}
 	if !errors.Is(err, errOther) {
 		found.Warnings = []string{"the image's own C library is used: " + fault.Line(err)}
 	}

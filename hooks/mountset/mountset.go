@@ -32,7 +32,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
-// Hook implements hook.Rememberer.
+// Hook implements hook.CachedInspector.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -87,7 +87,7 @@ func active(r request.Request) []request.MountSet {
 	return all
 }
 
-// Inputs implements hook.Rememberer.
+// Inputs implements hook.CachedInspector.
 func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(active(r)) // plain data
 	return []string{string(text), replace.SearchPath(spec.Process.Env), providerPath(spec.Process.Env)}
@@ -95,8 +95,8 @@ func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 
 // Inspect shows the sets. One that does not fit is an error if the user asked for it,
 // and left out with a warning otherwise.
-func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Found, error) {
-	var all hook.Found
+func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Findings, error) {
+	var all hook.Findings
 	var errs []error
 	for _, s := range active(r) {
 		found, err := show(files, spec, s)
@@ -118,25 +118,25 @@ func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hoo
 const refuse = "--" + option.NoMountSet + " leaves it out"
 
 // show shows one set.
-func show(files *hook.Image, spec *specs.Spec, s request.MountSet) (hook.Found, error) {
+func show(files *hook.Image, spec *specs.Spec, s request.MountSet) (hook.Findings, error) {
 	p := replace.New(files, spec.Process.Env, replace.Purposes{}, "mount set "+s.Name, refuse)
 	defer p.Close()
 	if !s.Asked && s.Use == config.UseImage {
 		applies, err := hasLibrary(p, s)
 		if err != nil || !applies {
-			return hook.Found{Sources: p.Host.Looked()}, err
+			return hook.Findings{Sources: p.Host.Looked()}, err
 		}
 	}
 	if len(s.Libraries) > 0 {
 		err := p.Complete(s.Libraries)
 		if errors.Is(err, replace.ErrNoGNU) && !s.Asked {
-			return hook.Found{Sources: p.Host.Looked()}, nil
+			return hook.Findings{Sources: p.Host.Looked()}, nil
 		}
 		if err != nil {
-			return hook.Found{Sources: p.Host.Looked()}, err
+			return hook.Findings{Sources: p.Host.Looked()}, err
 		}
 	}
-	found := p.Found()
+	found := p.Findings()
 	found.Devices, found.Env = s.Devices, s.Env
 	for _, m := range s.Shows {
 		target := m.Target

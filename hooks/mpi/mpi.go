@@ -31,7 +31,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/request"
 )
 
-// Hook implements hook.Rememberer.
+// Hook implements hook.CachedInspector.
 type Hook struct{}
 
 // Name implements hook.Hook.
@@ -60,7 +60,7 @@ func Describe(m config.MPI, forAll bool) hook.Description {
 // Wanted implements hook.Hook.
 func (Hook) Wanted(r request.Request) bool { return r.MPI != nil }
 
-// Inputs implements hook.Rememberer.
+// Inputs implements hook.CachedInspector.
 func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 	text, _ := json.Marshal(r.MPI) // plain data
 	return []string{string(text), replace.SearchPath(spec.Process.Env)}
@@ -68,7 +68,7 @@ func (Hook) Inputs(spec *specs.Spec, r request.Request) []string {
 
 // Inspect replaces the libraries. An image that the site's wish does not fit keeps
 // its own.
-func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Found, error) {
+func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hook.Findings, error) {
 	p := plan{replace.New(files, spec.Process.Env, purposes, "MPI "+r.MPI.Name, refuse), *r.MPI}
 	p.Together = core
 	defer p.Close()
@@ -77,11 +77,11 @@ func (Hook) Inspect(files *hook.Image, spec *specs.Spec, r request.Request) (hoo
 	case err == nil:
 		return p.found(), p.CarryOut()
 	case r.MPI.Asked:
-		return hook.Found{}, fmt.Errorf("%s: %w", r.MPI.Name, err)
+		return hook.Findings{}, fmt.Errorf("%s: %w", r.MPI.Name, err)
 	case errors.Is(err, errNoMPI):
-		return hook.Found{Sources: p.Host.Looked()}, nil
+		return hook.Findings{Sources: p.Host.Looked()}, nil
 	}
-	return hook.Found{
+	return hook.Findings{
 		Warnings: []string{fmt.Sprintf("the image's own MPI is used: MPI %s: %s", r.MPI.Name, fault.Line(err))},
 		Sources:  p.Host.Looked(),
 	}, nil
@@ -101,8 +101,8 @@ type plan struct {
 }
 
 // found says what the container gets besides the libraries.
-func (p *plan) found() hook.Found {
-	found := p.Found()
+func (p *plan) found() hook.Findings {
+	found := p.Findings()
 	found.Devices, found.Env = p.stack.Devices, p.stack.Env
 	for _, m := range p.stack.Modules {
 		found.Mounts = append(found.Mounts, bundlespec.Bind(m.Source, m.Target, "ro"))

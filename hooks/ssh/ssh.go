@@ -66,14 +66,14 @@ func (Hook) Edit(s *specs.Spec, _ request.Request) error {
 const clientConfig = "/etc/ssh/ssh_config"
 
 // Inspect tells the image's client about the step, or adds one.
-func (Hook) Inspect(image *hook.Image, s *specs.Spec, _ request.Request) (hook.Found, error) {
+func (Hook) Inspect(image *hook.Image, s *specs.Spec, _ request.Request) (hook.Findings, error) {
 	dirs := searched(s.Process.Env)
 	if find(image, append(dirs, usual), "ssh") {
 		image.AddFile(clientConfig, []byte(include(read(image, clientConfig))))
 	} else if err := image.Add(config.SSHPath(), path.Join(place(dirs), "ssh")); err != nil {
-		return hook.Found{}, err
+		return hook.Findings{}, err
 	}
-	return hook.Found{Env: shell(image)}, nil
+	return hook.Findings{Env: shell(image)}, nil
 }
 
 // searched returns the directories of PATH.

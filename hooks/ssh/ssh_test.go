@@ -83,7 +83,7 @@ func TestInspect(t *testing.T) {
 				}
 			}
 			s := &specs.Spec{Process: &specs.Process{Env: []string{"PATH=" + tt.path}}}
-			found, err := hook.Inspect([]hook.Hook{Hook{}}, root, s, request.Request{}, hook.Known{})
+			found, err := hook.Inspect([]hook.Hook{Hook{}}, root, s, request.Request{}, hook.Cached{})
 			if err != nil || len(root.shown) != 1 || !strings.HasSuffix(root.shown[0], tt.shown) || !slices.Equal(found.Env, tt.env) {
 				t.Errorf("Inspect shows %q, %q, %v; want %q, %q", root.shown, found.Env, err, tt.shown, tt.env)
 			}

@@ -70,9 +70,9 @@ type Bundle struct {
 	Dir string
 	// Spec is the content of config.json.
 	Spec *specs.Spec
-	// Found is what hooks have added because of what is in the image, once Mount
+	// Findings is what hooks have added because of what is in the image, once Mount
 	// has returned.
-	Found hook.Found
+	Findings hook.Findings
 
 	params Params
 	root   *rootfs.Rootfs
@@ -168,21 +168,21 @@ func (b *Bundle) mount() (err error) {
 	// Before anything of the host is mounted: there nothing may be made. What
 	// cannot be made, the plan tells of where it matters.
 	_ = root.MakeDirectory(s.Process.Cwd)
-	if b.Found, err = hook.Inspect(p.Hooks, root, s, p.Request, known(p)); err != nil {
+	if b.Findings, err = hook.Inspect(p.Hooks, root, s, p.Request, known(p)); err != nil {
 		return err
 	}
-	if err := root.MountDev(slices.Concat(p.Request.Devices, b.Found.Devices), p.Request.Unshares("ipc")); err != nil {
+	if err := root.MountDev(slices.Concat(p.Request.Devices, b.Findings.Devices), p.Request.Unshares("ipc")); err != nil {
 		return err
 	}
 	if err := addSystemFiles(root, p); err != nil {
 		return err
 	}
-	if err := mountAll(root, slices.Concat(toMounts(b.Found.Mounts), b.mounts)); err != nil {
+	if err := mountAll(root, slices.Concat(toMounts(b.Findings.Mounts), b.mounts)); err != nil {
 		return err
 	}
-	for _, l := range b.Found.Links {
+	for _, l := range b.Findings.Links {
 		if err := root.Link(l.Path, l.Target); err != nil {
-			b.Found.Warnings = append(b.Found.Warnings, fault.Line(err))
+			b.Findings.Warnings = append(b.Findings.Warnings, fault.Line(err))
 		}
 	}
 	if s.Root.Readonly || root.ReadOnly() {
@@ -193,17 +193,17 @@ func (b *Bundle) mount() (err error) {
 
 // known is what hooks found in the image before. In a container that is kept it may have
 // been changed since.
-func known(p Params) hook.Known {
+func known(p Params) hook.Cached {
 	if p.Kept != nil {
-		return hook.Known{}
+		return hook.Cached{}
 	}
-	return hook.Known{Memory: nodecache.At(filepath.Join(p.RunDir, "found")), Image: p.ImageConfig.Digest, Version: config.Version}
+	return hook.Cached{Memory: nodecache.At(filepath.Join(p.RunDir, "found")), Image: p.ImageConfig.Digest, Version: config.Version}
 }
 
 // Process returns the container's process with what hooks have found.
 func (b *Bundle) Process() *specs.Process {
 	p := *b.Spec.Process
-	p.Env = slices.Concat(p.Env, b.Found.Env)
+	p.Env = slices.Concat(p.Env, b.Findings.Env)
 	return &p
 }
 

@@ -58,7 +58,7 @@ func (r *run) makeBundle(img image.Image, hooks []hook.Hook, kept, users *os.Fil
 		return nil, err
 	}
 	r.label(b)
-	r.laps.hooks(b.Found.Laps...)
+	r.laps.hooks(b.Findings.Laps...)
 	r.laps.add("bundle")
 	return b, nil
 }

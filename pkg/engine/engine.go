@@ -297,9 +297,9 @@ func (r *run) describe(img image.Image, b *bundle.Bundle, c *container.Container
 		}
 	}
 	return &started{
-		container: c, process: b.Process(), numbers: b.Found.Numbers,
+		container: c, process: b.Process(), numbers: b.Findings.Numbers,
 		entrypoint: img.Meta.Config.Entrypoint, hooks: hooks,
-		log: slices.Concat(foundRecords(b.Found), r.laps.records(r.Began), r.debug),
+		log: slices.Concat(foundRecords(b.Findings), r.laps.records(r.Began), r.debug),
 	}
 }
 

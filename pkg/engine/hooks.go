@@ -44,7 +44,7 @@ func (r *run) programOptions() external.Options {
 
 // addPrograms adds the programs of CDI devices, which are known with the bundle.
 func (r *run) addPrograms(b *bundle.Bundle, hooks []hook.Hook) ([]hook.Hook, error) {
-	more, err := external.Programs(b.Found.Programs, r.programOptions())
+	more, err := external.Programs(b.Findings.Programs, r.programOptions())
 	return slices.Concat(hooks, more), err
 }
 
@@ -67,7 +67,7 @@ func (r *run) notePrograms(b *bundle.Bundle, hooks []hook.Hook) error {
 }
 
 // foundRecords returns what hooks have to say.
-func foundRecords(found hook.Found) []wire.Record {
+func foundRecords(found hook.Findings) []wire.Record {
 	var all []wire.Record
 	for _, text := range found.Warnings {
 		all = append(all, wire.Record{Key: "warning", Value: fault.Printable(text)})

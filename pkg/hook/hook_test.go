@@ -74,22 +74,22 @@ func TestAnnotations(t *testing.T) {
 // inspector is a fake that looks at the image.
 type inspector struct {
 	fake
-	found Found
+	found Findings
 }
 
-func (i inspector) Inspect(*Image, *specs.Spec, request.Request) (Found, error) {
+func (i inspector) Inspect(*Image, *specs.Spec, request.Request) (Findings, error) {
 	return i.found, i.err
 }
 
 func TestInspect(t *testing.T) {
 	cause := errors.New("no such thing")
 	hooks := []Hook{
-		inspector{fake{name: "a"}, Found{Env: []string{"A=1"}, Warnings: []string{"w"}, Devices: []string{"/dev/a"}}},
+		inspector{fake{name: "a"}, Findings{Env: []string{"A=1"}, Warnings: []string{"w"}, Devices: []string{"/dev/a"}}},
 		fake{name: "b", err: cause},
-		inspector{fake{name: "c"}, Found{Env: []string{"A=2"}, Notes: []string{"n"}, Mounts: []specs.Mount{{Source: "/m"}}}},
+		inspector{fake{name: "c"}, Findings{Env: []string{"A=2"}, Notes: []string{"n"}, Mounts: []specs.Mount{{Source: "/m"}}}},
 	}
-	got, err := Inspect(hooks, nil, nil, request.Request{}, Known{})
-	want := Found{Env: []string{"A=1", "A=2"}, Warnings: []string{"w"}, Notes: []string{"n"}, Devices: []string{"/dev/a"}, Mounts: []specs.Mount{{Source: "/m"}}}
+	got, err := Inspect(hooks, nil, nil, request.Request{}, Cached{})
+	want := Findings{Env: []string{"A=1", "A=2"}, Warnings: []string{"w"}, Notes: []string{"n"}, Devices: []string{"/dev/a"}, Mounts: []specs.Mount{{Source: "/m"}}}
 	if len(got.Laps) != 2 || got.Laps[0].Name != "a" || got.Laps[1].Name != "c" {
 		t.Errorf("Inspect took %v; want a and c", got.Laps)
 	}
@@ -97,7 +97,7 @@ func TestInspect(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Inspect = %+v, %v; want %+v", got, err, want)
 	}
-	_, err = Inspect(append(hooks, inspector{fake{name: "d", err: cause}, Found{}}), nil, nil, request.Request{}, Known{})
+	_, err = Inspect(append(hooks, inspector{fake{name: "d", err: cause}, Findings{}}), nil, nil, request.Request{}, Cached{})
 	if !errors.Is(err, cause) || !strings.HasPrefix(err.Error(), "hook d: ") {
 		t.Errorf("Inspect = %v; want the hook's name and error", err)
 	}

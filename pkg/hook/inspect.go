@@ -21,13 +21,13 @@ type Inspector interface {
 	Hook
 	// Inspect runs in the helper, as root on the host, and says what the
 	// container gets besides.
-	Inspect(image *Image, spec *specs.Spec, r request.Request) (Found, error)
+	Inspect(image *Image, spec *specs.Spec, r request.Request) (Findings, error)
 }
 
-// Rememberer is an inspector that finds the same in the same image again, as long
-// as Inputs and the files of the host in [Found.Sources] are the same. It is not
+// CachedInspector is an inspector that finds the same in the same image again, as long
+// as Inputs and the files of the host in [Findings.Sources] are the same. It is not
 // asked again until one of them changes.
-type Rememberer interface {
+type CachedInspector interface {
 	Inspector
 	// Inputs are what the result depends on beside the image, those files, and
 	// what earlier hooks have found.
@@ -48,8 +48,8 @@ type Root interface {
 	AddFile(path string, content []byte) error
 }
 
-// Found is what a container gets because of what is in the image.
-type Found struct {
+// Findings is what a container gets because of what is in the image.
+type Findings struct {
 	// Mounts come before those of the specification; Devices are patterns of the
 	// host's device files; Env wins over the image's.
 	Mounts  []specs.Mount `json:",omitempty"`
@@ -212,8 +212,8 @@ func identify(f *os.File) (inode, error) {
 	return inode{uint64(st.Dev), st.Ino}, nil
 }
 
-// Known is what earlier steps of an image found.
-type Known struct {
+// Cached is what earlier steps of an image found.
+type Cached struct {
 	Memory nodecache.Cache
 	// Image identifies the content of the image, Version this program. An image
 	// that is "" can change and is always looked at.
@@ -222,17 +222,17 @@ type Known struct {
 
 // remembered is what is kept of an inspector's work.
 type remembered struct {
-	Found  Found
-	Covers []shown `json:",omitempty"`
-	Adds   []shown `json:",omitempty"`
+	Findings Findings
+	Covers   []shown `json:",omitempty"`
+	Adds     []shown `json:",omitempty"`
 }
 
 // Inspect lets each hook that wants to look at the image, and shows in it what they
 // found.
-func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known Known) (Found, error) {
+func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known Cached) (Findings, error) {
 	image := NewImage(root)
 	defer image.close()
-	var all Found
+	var all Findings
 	var errs []error
 	for _, h := range hooks {
 		inspector, ok := h.(Inspector)
@@ -255,7 +255,7 @@ func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known
 		all.Notes = append(all.Notes, found.Notes...)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return Found{}, err
+		return Findings{}, err
 	}
 	if len(image.files) == 0 {
 		return all, nil
@@ -266,8 +266,8 @@ func Inspect(hooks []Hook, root Root, spec *specs.Spec, r request.Request, known
 	return all, err
 }
 
-func (k Known) inspect(h Inspector, image *Image, spec *specs.Spec, r request.Request) (Found, error) {
-	remembers, ok := h.(Rememberer)
+func (k Cached) inspect(h Inspector, image *Image, spec *specs.Spec, r request.Request) (Findings, error) {
+	remembers, ok := h.(CachedInspector)
 	if !ok || k.Image == "" {
 		return h.Inspect(image, spec, r)
 	}
@@ -275,15 +275,15 @@ func (k Known) inspect(h Inspector, image *Image, spec *specs.Spec, r request.Re
 	key := strings.Join(append(inputs, image.log...), "\x00")
 	var before remembered
 	if k.Memory.Recall(key, &before) && image.repeat(before) {
-		before.Found.Notes = append(before.Found.Notes, fmt.Sprintf("hook %s: known from an earlier step", h.Name()))
-		return before.Found, nil
+		before.Findings.Notes = append(before.Findings.Notes, fmt.Sprintf("hook %s: known from an earlier step", h.Name()))
+		return before.Findings, nil
 	}
 	from := len(image.files)
 	found, err := h.Inspect(image, spec, r)
 	if err != nil || found.Sources == nil {
 		return found, err
 	}
-	now := remembered{Found: found}
+	now := remembered{Findings: found}
 	for _, s := range image.files[from:] {
 		if s.file == nil {
 			now.Adds = append(now.Adds, s)

@@ -68,21 +68,21 @@ type looker struct {
 
 func (l looker) Inputs(*specs.Spec, request.Request) []string { return []string{l.input} }
 
-func (l looker) Inspect(image *Image, _ *specs.Spec, _ request.Request) (Found, error) {
+func (l looker) Inspect(image *Image, _ *specs.Spec, _ request.Request) (Findings, error) {
 	*l.looked++
 	f, path, err := image.OpenFile("/a")
 	if err != nil {
-		return Found{}, err
+		return Findings{}, err
 	}
 	defer f.Close()
-	found := Found{Notes: []string{l.name + " sees " + image.Covered(f) + image.Added("/new")}, Sources: nodecache.Look([]string{l.source})}
+	found := Findings{Notes: []string{l.name + " sees " + image.Covered(f) + image.Added("/new")}, Sources: nodecache.Look([]string{l.source})}
 	return found, errors.Join(image.Cover(f, path, l.source), image.Add(l.source, "/new"), l.err)
 }
 
 func TestInspectShowsWhatTheFirstHookWants(t *testing.T) {
 	root, looked := newTree(t), 0
 	hooks := []Hook{looker{fake: fake{name: "x"}, source: "/x", looked: &looked}, looker{fake: fake{name: "y"}, source: "/y", looked: &looked}}
-	found, err := Inspect(hooks, root, nil, request.Request{}, Known{})
+	found, err := Inspect(hooks, root, nil, request.Request{}, Cached{})
 	if want := []string{"/x over a", "/x at /new"}; err != nil || !slices.Equal(root.shown, want) {
 		t.Errorf("Inspect shows %q, %v; want %q", root.shown, err, want)
 	}
@@ -94,14 +94,14 @@ func TestInspectShowsWhatTheFirstHookWants(t *testing.T) {
 // writer makes a file for the step.
 type writer struct{ fake }
 
-func (writer) Inspect(image *Image, _ *specs.Spec, _ request.Request) (Found, error) {
+func (writer) Inspect(image *Image, _ *specs.Spec, _ request.Request) (Findings, error) {
 	image.AddFile("/etc/made", []byte("content"))
-	return Found{}, nil
+	return Findings{}, nil
 }
 
 func TestInspectShowsFilesMadeForTheStep(t *testing.T) {
 	root := newTree(t)
-	if _, err := Inspect([]Hook{writer{}}, root, nil, request.Request{}, Known{}); err != nil || !slices.Equal(root.shown, []string{"content at /etc/made"}) {
+	if _, err := Inspect([]Hook{writer{}}, root, nil, request.Request{}, Cached{}); err != nil || !slices.Equal(root.shown, []string{"content at /etc/made"}) {
 		t.Errorf("Inspect shows %q, %v", root.shown, err)
 	}
 }
@@ -110,7 +110,7 @@ func TestInspectShowsFilesMadeForTheStep(t *testing.T) {
 func TestInspectShowsNothingAfterAFailure(t *testing.T) {
 	root, looked := newTree(t), 0
 	hooks := []Hook{looker{source: "/x", looked: &looked}, looker{fake: fake{err: errors.New("no")}, source: "/y", looked: &looked}}
-	if _, err := Inspect(hooks, root, nil, request.Request{}, Known{}); err == nil || root.shown != nil {
+	if _, err := Inspect(hooks, root, nil, request.Request{}, Cached{}); err == nil || root.shown != nil {
 		t.Errorf("Inspect = %v, shows %q", err, root.shown)
 	}
 }
@@ -123,22 +123,22 @@ func TestInspectRemembers(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		change func(k *Known, h *looker, root *tree) error
+		change func(k *Cached, h *looker, root *tree) error
 		looks  int
 	}{
-		{"the same", func(*Known, *looker, *tree) error { return nil }, 1},
-		{"another image", func(k *Known, _ *looker, _ *tree) error { k.Image = "sha256:2"; return nil }, 2},
-		{"another version", func(k *Known, _ *looker, _ *tree) error { k.Version = "2"; return nil }, 2},
-		{"other inputs", func(_ *Known, h *looker, _ *tree) error { h.input = "2"; return nil }, 2},
-		{"another hook", func(_ *Known, h *looker, _ *tree) error { h.name = "other"; return nil }, 2},
-		{"a file of the host has changed", func(_ *Known, h *looker, _ *tree) error {
+		{"the same", func(*Cached, *looker, *tree) error { return nil }, 1},
+		{"another image", func(k *Cached, _ *looker, _ *tree) error { k.Image = "sha256:2"; return nil }, 2},
+		{"another version", func(k *Cached, _ *looker, _ *tree) error { k.Version = "2"; return nil }, 2},
+		{"other inputs", func(_ *Cached, h *looker, _ *tree) error { h.input = "2"; return nil }, 2},
+		{"another hook", func(_ *Cached, h *looker, _ *tree) error { h.name = "other"; return nil }, 2},
+		{"a file of the host has changed", func(_ *Cached, h *looker, _ *tree) error {
 			return os.WriteFile(h.source, []byte("new"), 0o644)
 		}, 2},
-		{"a file of the image is not open to this user", func(_ *Known, _ *looker, root *tree) error { root.closed = true; return nil }, 2},
+		{"a file of the image is not open to this user", func(_ *Cached, _ *looker, root *tree) error { root.closed = true; return nil }, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root, looked := newTree(t), 0
-			known := Known{Memory: nodecache.At(t.TempDir()), Image: "sha256:1", Version: "1"}
+			known := Cached{Memory: nodecache.At(t.TempDir()), Image: "sha256:1", Version: "1"}
 			h := looker{fake: fake{name: "x"}, source: filepath.Join(t.TempDir(), "library"), looked: &looked}
 			var notes [2]string
 			for i := range 2 {
@@ -168,14 +168,14 @@ func TestInspectLooksAgain(t *testing.T) {
 		t.Skip("needs root: believes only files of root's")
 	}
 	looked, before := 0, 0
-	known := Known{Memory: nodecache.At(t.TempDir()), Image: "sha256:1"}
+	known := Cached{Memory: nodecache.At(t.TempDir()), Image: "sha256:1"}
 	h := looker{fake: fake{name: "x"}, source: "/x", looked: &looked}
-	inspect := func(k Known, hooks ...Hook) {
+	inspect := func(k Cached, hooks ...Hook) {
 		root := newTree(t)
 		_, _ = Inspect(hooks, root, nil, request.Request{}, k)
 	}
-	inspect(Known{Memory: known.Memory}, h)
-	inspect(Known{Memory: known.Memory}, h)
+	inspect(Cached{Memory: known.Memory}, h)
+	inspect(Cached{Memory: known.Memory}, h)
 	failing := h
 	failing.err = errors.New("no")
 	inspect(known, failing)

@@ -84,9 +84,9 @@ func (p *Plan) Err() error { return fault.WithHint(p.Image.err, p.refuse) }
 // Covers tells how many files of the image will be covered.
 func (p *Plan) Covers() int { return len(p.covers) }
 
-// Found returns what is to be told, and the files of the host that were looked at.
-func (p *Plan) Found() hook.Found {
-	return hook.Found{Warnings: p.Warnings, Notes: p.Notes, Sources: p.Host.Looked()}
+// Findings returns what is to be told, and the files of the host that were looked at.
+func (p *Plan) Findings() hook.Findings {
+	return hook.Findings{Warnings: p.Warnings, Notes: p.Notes, Sources: p.Host.Looked()}
 }
 
 // Serves returns the path, where it was installed, of the library that programs in the

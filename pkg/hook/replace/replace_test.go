@@ -179,7 +179,7 @@ func TestComplete(t *testing.T) {
 	}
 	s.expect(p, err, "/opt/lib/libfabric.so.1.0 libfabric.so.1.5\n/usr/lib/libmore.so.2+ libmore.so.2.0.0\n")
 	looked := ""
-	for _, f := range p.Found().Sources {
+	for _, f := range p.Findings().Sources {
 		looked += filepath.Base(f.Path) + " "
 	}
 	if looked != "libfabric.so.1 libfabric.so.1.5 libmore.so.2 libmore.so.2.0.0 " {

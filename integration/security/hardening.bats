@@ -14,7 +14,7 @@ installed() { find "$BROLGA_CLUSTER_DIR/prefix" -type f \( -path '*/bin/*' -o -p
 
 @test "hardening: all programs and libraries are looked at" {
 	run_ok installed
-	((${#lines[@]} >= 8))
+	((${#lines[@]} >= 7))
 	for name in brolga brolga-helper brolga-parse brolga-launch brolga-ssh libbrolga.so spank_brolga.so; do
 		expect_match "/$name\$"
 	done

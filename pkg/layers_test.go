@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"request", "edf", "device", "barrier", "image/layout", "userfile", "ssh/setup"},
 	{"ssh/files"},
 	{"step", "ssh/client", "image/pull", "image/load", "image/resolve", "image/signature", "image/squash", "image/store", "device/cdi", "seccomp/compile", "named"},
-	{"image", "image/convert", "image/export", "hook", "bundle/rootfs", "bundle/spec"},
+	{"image", "image/convert", "image/export", "image/fetch", "hook", "bundle/rootfs", "bundle/spec"},
 	{"bundle", "hook/external", "hook/replace", "standalone", "save"},
 	{"container"},
 	{"task"},

@@ -33,6 +33,7 @@ var decided = []struct {
 			"pkg/image":         "half of it is about images; it is passed on to the programs that convert",
 			"pkg/image/resolve": "decides by it",
 			"pkg/image/convert": "is a program of its own, which reads it",
+			"pkg/image/fetch":   "is a program of its own, which reads it",
 			"pkg/userfile":      "takes its policy for squashfs files from it",
 		},
 	},

@@ -15,6 +15,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/credential"
 	"github.com/brolga-hpc/brolga/pkg/image/export"
+	"github.com/brolga-hpc/brolga/pkg/image/fetch"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/load"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
@@ -106,7 +107,7 @@ func complete(ctx context.Context, conf config.Config, r ref.Ref) (export.Image,
 		var res pull.Result
 		res, err = pull.Pull(ctx, pull.Options{
 			Ref: r, Layout: dir, IfMissing: true,
-			Credentials: &credential.Finder{Env: os.Environ()}, Registries: conf.Registries, Policy: pullPolicy(conf.Policy, r),
+			Credentials: &credential.Finder{Env: os.Environ()}, Registries: conf.Registries, Policy: fetch.Policy(conf.Policy, r, warn),
 		})
 		digest = res.Manifest
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
+	"github.com/brolga-hpc/brolga/pkg/image/fetch"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/resolve"
 	"github.com/brolga-hpc/brolga/pkg/image/store"
@@ -52,9 +53,9 @@ func (l *runner) fetch(ctx context.Context, source image.Source) error {
 		Needed:         func(digest string) bool { return !have(digest) },
 	})
 	if err == nil && !answer.InPlace && answer.Digest == "" {
-		answer.Digest, err = fetch(ctx, l.conf, r.Image, fetchOptions{
-			cache: l.cache(), have: have, progress: progressOf(r), how: answer.Fetch,
-		})
+		o := fetchOptions(l.conf, l.cache())
+		o.Have, o.Progress, o.How = have, progressOf(r), answer.Fetch
+		answer.Digest, err = fetch.Image(ctx, r.Image, o)
 	}
 	l.request.Image.Digest = answer.Digest
 	return err

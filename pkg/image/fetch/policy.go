@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package fetch
 
 import (
-	"fmt"
-	"os"
-
-	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/image/layout"
 	"github.com/brolga-hpc/brolga/pkg/image/pull"
 	"github.com/brolga-hpc/brolga/pkg/image/ref"
@@ -14,9 +10,12 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/policy"
 )
 
-// pullPolicy is the site's policy for a pull of r. It tells the user early; see
-// [convert.VerifySignature] for what counts.
-func pullPolicy(p policy.Policy, r ref.Ref) pull.Policy {
+// Warn gets what the user is to read of an image.
+type Warn func(r ref.Ref, err error)
+
+// Policy is the site's policy for a pull of r. It tells the user early;
+// convert.VerifySignature says what counts.
+func Policy(p policy.Policy, r ref.Ref, warn Warn) pull.Policy {
 	rule := p.RuleFor(r.Origin())
 	out := pull.Policy{Permit: func(whole, parts []string) error { return p.Permit(r.Origin(), whole, parts) }}
 	if rule.Check == policy.Off {
@@ -33,7 +32,7 @@ func pullPolicy(p policy.Policy, r ref.Ref) pull.Policy {
 }
 
 // permitLocal is the same for an image in a file, of which no signature is known.
-func permitLocal(p policy.Policy, r ref.Ref) error {
+func permitLocal(p policy.Policy, r ref.Ref, warn Warn) error {
 	if err := p.Permit(r.Origin(), nil, nil); err != nil {
 		return err
 	}
@@ -47,8 +46,4 @@ func permitLocal(p policy.Policy, r ref.Ref) error {
 		return nil
 	}
 	return err
-}
-
-func warn(r ref.Ref, err error) {
-	fmt.Fprintf(os.Stderr, "brolga: warning: image %s: %s\n", r, fault.Line(err))
 }

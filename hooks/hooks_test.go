@@ -9,7 +9,7 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/hook"
 )
 
-// hasStage tells whether a hook has the method of a stage.
+// hasStage reports whether a hook has the method of a stage.
 func hasStage(h hook.Hook, stage string) (ok bool) {
 	switch stage {
 	case hook.AtEdit:

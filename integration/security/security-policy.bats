@@ -144,7 +144,7 @@ never() {
 		expect_match '^life/'
 	done
 	(($(registry_requests) == 0)) || fail "$(registry_requests) requests"
-	# Another key is required now, and no registry tells whether there is such a signature.
+	# Another key is required now. No registry is asked for such a signature.
 	put "$tools/brolga.toml" "$BROLGA_CONFIG"
 	policy require "$BROLGA_TEST_REGISTRY/**" foreign
 	for how in srun run; do

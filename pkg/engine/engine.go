@@ -227,7 +227,7 @@ type keptFile func(image.Image) (*os.File, error)
 
 func nothingKept(image.Image) (*os.File, error) { return nil, nil }
 
-// startNew is the recipe. It makes a container of the step's own.
+// startNew is the recipe: it makes a new container for the step.
 func (r *run) startNew(ctx context.Context, keep keptFile) (*started, error) {
 	r.debug, r.laps = nil, laps{last: r.Began}
 	r.laps.add("thread")
@@ -265,8 +265,7 @@ func (r *run) startNew(ctx context.Context, keep keptFile) (*started, error) {
 	return s, nil
 }
 
-// startContainer starts the container, with the hooks that the bundle's content asks for
-// besides.
+// startContainer starts the container. It adds the hooks that the bundle's content asks for.
 func (r *run) startContainer(b *bundle.Bundle, hooks []hook.Hook, users *os.File) (*container.Container, []hook.Hook, error) {
 	hooks, err := r.addPrograms(b, hooks)
 	if err == nil {

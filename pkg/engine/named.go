@@ -157,7 +157,7 @@ func (r *run) reopen(kept *named.Container, n request.Named, state named.State) 
 	return file, nil
 }
 
-// stampOf returns what tells whether an image is the same as another time, or "".
+// stampOf returns what identifies the content of an image, or "" if nothing does.
 func stampOf(img image.Image) string {
 	if img.Meta.Digest != "" || img.Way == userfile.Bind {
 		return img.Meta.Digest
@@ -185,7 +185,7 @@ func (r *run) join(name string, wanted func(container.Label) bool) (*started, er
 }
 
 // namespacesOf returns the kinds of namespaces that a running container has for itself,
-// and reports whether it has one of users besides.
+// and reports whether it has one of users, too.
 func namespacesOf(label container.Label) (kinds []string, remapped bool) {
 	kinds = slices.DeleteFunc(slices.Clone(label.Kinds), func(k string) bool { return k == "user" })
 	return kinds, len(kinds) < len(label.Kinds)

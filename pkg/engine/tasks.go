@@ -85,8 +85,8 @@ func (r *run) nextTask(tasks *task.Listener, known *uint32) (*task.Hello, error)
 	}
 }
 
-// admit makes the answer that lets tasks in, once they may enter, and starts the processes
-// that the step has besides. It tells the other nodes of a failure.
+// admit makes the answer that lets tasks in, once they may enter, and starts the step's
+// sidecars. It tells the other nodes of a failure.
 func (r *run) admit(first *task.Hello, s *started, failure error) (*task.Answer, []hook.Sidecar, error) {
 	var plan []wire.Record
 	var sidecars []hook.Sidecar

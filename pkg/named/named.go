@@ -57,7 +57,7 @@ import (
 // State is what is known of a container that exists.
 type State struct {
 	// Image is the image in its canonical form, by digest or absolute path, and
-	// Stamp what tells whether a file is still the same ([userfile.Stamp]).
+	// Stamp what identifies the content of a file ([userfile.Stamp]).
 	Image string `json:"image"`
 	Stamp string `json:"stamp,omitempty"`
 	// Created is when the container was made, Boot and Restart which run of the

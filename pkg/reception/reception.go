@@ -36,8 +36,8 @@ func New(most int, moment time.Duration) *Reception {
 	return &Reception{most: most, moment: moment}
 }
 
-// Accept waits for a connection, which is a stranger's until [Reception.Leave]. It may be
-// closed meanwhile, in favour of another one. The error is [net.ErrClosed], of the listener.
+// Accept waits for a connection, which is a stranger's until [Reception.Leave]. A newer
+// one may have it closed before that. The error is [net.ErrClosed], of the listener.
 func (r *Reception) Accept(l net.Listener) (net.Conn, error) {
 	for {
 		for !r.hasRoom(r.most) {

@@ -50,7 +50,7 @@ type when struct {
 
 type annotation struct{ key, value *regexp.Regexp }
 
-// stages are the stages of a container's life, oci-hooks(5), in their order.
+// stages are the names that oci-hooks(5) has for the stages of a container, in order.
 // Those with a reason do not exist here.
 var stages = []struct{ name, missing string }{
 	{name: "prestart"},

@@ -28,7 +28,7 @@ type Order struct {
 	// OneOwner says that all files belong to root.
 	OneOwner bool
 	Platform layout.Platform
-	// ConfigPath is the file of the site's configuration, or empty.
+	// ConfigPath is the site's configuration file, or empty.
 	ConfigPath string
 }
 
@@ -94,7 +94,7 @@ func produce(ctx context.Context, conf config.Config, st *store.Store, in input,
 		return err
 	}
 	if limits.store > 0 {
-		// What cannot be removed is no reason to fail who wants this image.
+		// A failure to remove others is none of this image.
 		_ = st.CollectSometimes(ctx, limits.store, limits.share.Keep)
 	}
 	return nil

@@ -59,7 +59,7 @@ func TestVerifySignature(t *testing.T) {
 	}
 }
 
-// TestMost checks which limit bounds one image: the smaller of the site's and the user's.
+// TestMost checks that the smaller limit bounds an image: the site's, or the user's share.
 func TestMost(t *testing.T) {
 	for _, tt := range []struct{ share, squashfs, want int64 }{
 		{0, 10, 0}, {5, 10, 5}, {20, 10, 0}, {10, 10, 0},

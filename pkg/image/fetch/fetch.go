@@ -38,7 +38,7 @@ type Options struct {
 	// Confine takes from this process what it does not need, before anything is read that
 	// a registry or an archive has. It cannot be undone.
 	Confine bool
-	// Trusted are files and directories with certificates besides the system's.
+	// Trusted are files and directories with certificates, in addition to the system's.
 	Trusted []string
 }
 

@@ -25,7 +25,7 @@ type Question struct {
 	Image ref.Ref
 	// Pull is one of [option.Pulls], Platform as the user wrote it.
 	Pull, Platform string
-	// Config is the site's configuration, Cache the directory of the user's image cache.
+	// Config is the site's configuration, Cache the user's image cache, a directory.
 	Config config.Config
 	Cache  string
 	// ServesSquashfs says that squashfs files are served as they are, whatever the site

@@ -13,7 +13,6 @@ import (
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/identity"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/trust"
 	"github.com/brolga-hpc/brolga/pkg/userfile"
@@ -97,27 +96,4 @@ func (e *Engine) makeRunDir() error {
 			"an administrator sets run_dir to a directory below those that are root's alone")
 	}
 	return nil
-}
-
-// runDir is where the bundle is mounted.
-func (e *Engine) runDir() string {
-	if e.rootless() {
-		return config.ContainerDir()
-	}
-	return e.Step.Config.RunDir
-}
-
-func (e *Engine) rootless() bool { return e.Local != nil && e.Local.Rootless }
-
-func (e *Engine) terminal() string {
-	if e.Local == nil {
-		return ""
-	}
-	return e.Local.Terminal
-}
-
-// user is the job's user.
-func (e *Engine) user() identity.User {
-	r, a := e.Step.Request, e.Step.Account
-	return identity.User{UID: r.UID, GID: r.GID, Groups: r.Groups, Name: a.Name, Home: a.Home}
 }

@@ -3,11 +3,11 @@
 // Package engine has the recipe of the helper: from a step to tasks that are in their
 // container. Read it first; each stage is one package:
 //
-//	image      an open squashfs or directory, and its configuration    openImage     pkg/image
-//	hooks      what applies to the step and the image, in order        selectHooks   pkg/hook
-//	bundle     mounts are made, the OCI specification is written       makeBundle    pkg/bundle
-//	container  namespaces that tasks can join                          startContainer pkg/container
-//	plan       what each task is told                                  admit         pkg/task
+//	image      an open squashfs or directory, and its configuration    openImage       pkg/image
+//	hooks      what applies to the step and the image, in order        selectHooks     pkg/hook
+//	bundle     mounts are made, the OCI specification is written       makeBundle      pkg/bundle
+//	container  namespaces that tasks can join                          startContainer  pkg/container
+//	plan       what each task is told                                  admit           pkg/task
 //
 // [Engine] is what does not change while the helper lives. A run is the work for one step,
 // and has what becomes known on the way. Three things differ between steps: whether a task
@@ -22,94 +22,16 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/brolga-hpc/brolga/pkg/audit"
 	"github.com/brolga-hpc/brolga/pkg/bundle"
-	"github.com/brolga-hpc/brolga/pkg/bundle/rootfs"
 	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/fault"
 	"github.com/brolga-hpc/brolga/pkg/hook"
-	"github.com/brolga-hpc/brolga/pkg/hook/external"
 	"github.com/brolga-hpc/brolga/pkg/image"
 	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/request"
-	"github.com/brolga-hpc/brolga/pkg/save"
-	"github.com/brolga-hpc/brolga/pkg/seccomp"
-	"github.com/brolga-hpc/brolga/pkg/standalone"
-	"github.com/brolga-hpc/brolga/pkg/step"
 	"github.com/brolga-hpc/brolga/pkg/task"
-	"github.com/brolga-hpc/brolga/pkg/wire"
 )
-
-// Engine prepares the container of one job step on one node. It does not change.
-type Engine struct {
-	Step  step.Step
-	Hooks []hook.Hook
-	// Programs runs hooks that are programs.
-	Programs *external.Runner
-	// Began is when the work began, for the log.
-	Began time.Time
-	// Namespace is the mount namespace the helper was started in. It is opened
-	// first of all, because libcontainer may move any thread, the main one
-	// included, to another.
-	Namespace *os.File
-	// Saving is where it is noted that a container is saved.
-	Saving *save.Pending
-	// Servers are the processes that serve squashfs files.
-	Servers *rootfs.Servers
-	// Staying gets the processes that work for the container after this one has ended.
-	Staying *Staying
-	// Local is set for a container without Slurm.
-	Local *standalone.Container
-
-	// Stepd is the number of the step's slurmstepd, which Tell tells what to do when
-	// the step has ended (external.Leave).
-	Stepd int
-	Tell  func(path string) error
-}
-
-// run is the work for the step: what becomes known, and what changes, on the way.
-type run struct {
-	*Engine
-	// request is the step's. What its first task and a named container add make a new one.
-	request request.Request
-
-	// firstTask waits for the first task.
-	firstTask func() (*task.Hello, error)
-	// barriers hold the tasks back until other nodes are ready.
-	barriers barriers
-
-	log   *audit.Log  // nil where there is none
-	event audit.Event // what is known of the container
-
-	// filter is what the site's seccomp profile says; nil where there is none.
-	filter *seccomp.Filter
-	// laps and debug are about the container that is being made, messages about the step;
-	// the first task of the node shows them.
-	laps            laps
-	debug, messages []wire.Record
-	// processes work for the container. programsNoted says that slurmstepd knows of the
-	// programs that run when the step has ended.
-	processes     []int
-	programsNoted bool
-	// release gives the container's name free; nil where it has none.
-	release func()
-}
-
-// started is a container that tasks can join.
-type started struct {
-	container *container.Container
-	process   *specs.Process
-	numbers   []hook.Numbers
-	saver     *saver // nil if it is not saved here
-	// entrypoint is the image's.
-	entrypoint []string
-	hooks      []hook.Hook
-	log        []wire.Record
-}
 
 func (e *Engine) newRun(firstTask func() (*task.Hello, error)) *run {
 	r := &run{Engine: e, request: e.Step.Request, firstTask: sync.OnceValues(firstTask)}
@@ -301,5 +223,3 @@ func (r *run) describe(img image.Image, b *bundle.Bundle, c *container.Container
 		log: slices.Concat(foundRecords(b.Findings), r.laps.records(r.Began), r.debug),
 	}
 }
-
-func containerID(r request.Request) string { return "step-" + r.Step }

@@ -77,16 +77,3 @@ func foundRecords(found hook.Findings) []wire.Record {
 	}
 	return all
 }
-
-// addMessage tells the user something once the tasks are there.
-func (r *run) addMessage(key, text string) {
-	record := wire.Record{Key: key, Value: fault.Printable(text)}
-	if !slices.Contains(r.messages, record) {
-		r.messages = append(r.messages, record)
-	}
-}
-
-// addDebug adds a line on the container that is being made.
-func (r *run) addDebug(line string) {
-	r.debug = append(r.debug, wire.Record{Key: "debug", Value: line})
-}

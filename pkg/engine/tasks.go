@@ -7,12 +7,9 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 
-	"github.com/brolga-hpc/brolga/pkg/container"
 	"github.com/brolga-hpc/brolga/pkg/hook"
 	"github.com/brolga-hpc/brolga/pkg/hook/external"
-	"github.com/brolga-hpc/brolga/pkg/mountns"
 	"github.com/brolga-hpc/brolga/pkg/task"
 	"github.com/brolga-hpc/brolga/pkg/wire"
 )
@@ -133,58 +130,6 @@ func (r *run) noteProcesses() error {
 	}
 	r.Staying.add(r.processes)
 	return nil
-}
-
-// Staying are processes that somebody else ends. The zero value has none.
-type Staying struct {
-	mu   sync.Mutex
-	pids []int
-}
-
-func (s *Staying) add(pids []int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pids = append(s.pids, pids...)
-}
-
-// PIDs returns the numbers of the processes.
-func (s *Staying) PIDs() []int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.pids)
-}
-
-// joinTask makes a process one of the step that a task is in, to be counted, limited and
-// killed with it. The number of a task that the kernel did not tell is 0.
-func (e *Engine) joinTask(pid, task int) error {
-	if task == 0 {
-		return nil
-	}
-	return mountns.Do(e.Namespace, func() error { return container.JoinCgroups(pid, task) })
-}
-
-// joinStep returns what makes a process one of the step that a task is in, once that is
-// there. Without Slurm there is no step, and it is nil.
-func (e *Engine) joinStep(task func() (pid int, err error)) func(pid int) error {
-	if e.Local != nil {
-		return nil
-	}
-	return func(pid int) error {
-		of, err := task()
-		if err != nil {
-			return err
-		}
-		return e.joinTask(pid, of)
-	}
-}
-
-// firstPID waits for the first task and returns its process.
-func (r *run) firstPID() (pid int, err error) {
-	first, err := r.firstTask()
-	if err != nil {
-		return 0, err
-	}
-	return first.PID, nil
 }
 
 // ended makes the end of all tasks no error.

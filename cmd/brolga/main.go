@@ -60,7 +60,7 @@ func verbs() []verb {
 		{"version", "", "print the version", runVersion},
 		{"help", "", "print this text", runHelp},
 		{"convert", "", "", runConvert}, // internal: see convert.go
-		{"squash", "", "", runSquash},   // internal: see squash.go
+		{"squash", "", "", runSquash},   // internal: see convert.go
 		{"save", "", "", runSave},       // internal: see save.go
 		{"spec", "", "", runSpec},       // internal: see spec.go
 	}
